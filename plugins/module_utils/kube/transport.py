@@ -1,0 +1,268 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a kubeconfig to single HTTP exchanges with the API server, through the ``kubernetes`` library.
+
+Everything above this module speaks in paths and JSON; tests put a double in the place of :class:`ApiTransport`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlencode
+
+from ..errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+try:
+    import urllib3
+    import yaml
+    from kubernetes import client as kubernetes_client
+    from kubernetes import config as kubernetes_config
+except ImportError as error:
+    MISSING_LIBRARY = str(error)
+else:
+    MISSING_LIBRARY = ""
+
+CONNECT_TIMEOUT = 8.0  # seconds
+READ_TIMEOUT = 30.0  # seconds
+
+_IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer of the API server; header names are in lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        """Return the decoded body, None where it is no JSON (a proxy's error page, plain text)."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+class UnreachableError(Exception):
+    """No answer came: refused, reset, timed out, or the TLS handshake failed.
+
+    ``transient`` says whether trying again can help, ``tls`` whether it is the handshake that failed.
+    """
+
+    def __init__(self, reason: str, *, transient: bool, tls: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.transient = transient
+        self.tls = tls
+
+
+class Transport(Protocol):
+    """What the client needs from below."""
+
+    host: str
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: str | None = None,
+        content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+    ) -> Response:
+        """Return the answer whatever its status; raise :class:`UnreachableError` when none came."""
+
+    def close(self) -> None:
+        """Close pooled connections."""
+
+
+class ApiTransport:
+    """Exchanges over ``kubernetes.client.ApiClient``: its TLS, its credentials and their renewal."""
+
+    def __init__(self, api: Any) -> None:
+        """:param api: a configured ``kubernetes.client.ApiClient``."""
+        self.api = api
+        self.host = str(api.configuration.host)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: str | None = None,
+        content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+    ) -> Response:
+        """See :class:`Transport`."""
+        headers = {"Accept": "application/json, */*"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        configuration = self.api.configuration
+        self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            # Bytes pass through unparsed, whatever the content type.
+            answer = self.api.rest_client.pool_manager.request(
+                method,
+                url,
+                body=None if body is None else body.encode(),
+                headers={**self.api.default_headers, **headers},
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout),
+                retries=False,
+            )
+        except urllib3.exceptions.SSLError as error:
+            raise UnreachableError(str(error), transient=False, tls=True) from None
+        except urllib3.exceptions.LocationValueError as error:
+            raise UnreachableError(str(error), transient=False) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnreachableError(_plain(error), transient=True) from None
+        return Response(answer.status, answer.data, {key.lower(): value for key, value in answer.headers.items()})
+
+    def close(self) -> None:
+        """See :class:`Transport`."""
+        self.api.close()
+
+
+def load(kubeconfig: str | None = None, context: str | None = None) -> ApiTransport:
+    """Return a transport for the cluster that the options or the environment name; nothing is contacted yet.
+
+    The order: ``kubeconfig``, the environment's ``KUBECONFIG`` (a list of files is merged as kubectl does),
+    ``~/.kube/config``, and the service account of the pod that this runs in.
+
+    :raises ClusterError: no configuration, an unreadable one, or one without the wanted context.
+    """
+    if MISSING_LIBRARY:
+        raise ClusterError(
+            "a Python library is missing",
+            where=sys.executable,
+            why=MISSING_LIBRARY,
+            fix="Install the collection's requirements.txt for this interpreter, or choose another interpreter.",
+        )
+    configuration: Any = kubernetes_client.Configuration()
+    paths = _kubeconfig_paths(kubeconfig)
+    try:
+        if paths:
+            _check_files(paths, context)
+            load_file: Any = kubernetes_config.load_kube_config
+            load_file(
+                config_file=os.pathsep.join(paths),
+                context=context or None,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        else:
+            load_pod: Any = kubernetes_config.load_incluster_config
+            load_pod(client_configuration=configuration)
+    except kubernetes_config.ConfigException as error:
+        raise ClusterError(
+            "the cluster's configuration cannot be used",
+            where=os.pathsep.join(paths) or "service account of this pod",
+            why=str(error).splitlines()[0] if str(error) else "the credentials could not be obtained",
+            fix="Check that `kubectl get namespaces` works with the same kubeconfig and context.",
+        ) from None
+    except OSError as error:
+        raise ClusterError(
+            "a file that the kubeconfig names cannot be read",
+            where=str(error.filename or os.pathsep.join(paths)),
+            why=str(error.strerror or error),
+            fix="Correct the path or the permissions.",
+        ) from None
+    configuration.retries = False
+    return ApiTransport(kubernetes_client.ApiClient(configuration))
+
+
+def _kubeconfig_paths(kubeconfig: str | None) -> list[str]:
+    if kubeconfig:
+        wanted = [kubeconfig]
+        origin = "option kubeconfig"
+    elif os.environ.get("KUBECONFIG"):
+        wanted = [path for path in os.environ["KUBECONFIG"].split(os.pathsep) if path]
+        origin = "environment variable KUBECONFIG"
+    elif Path("~/.kube/config").expanduser().is_file():
+        wanted = ["~/.kube/config"]
+        origin = "default place"
+    elif os.environ.get(_IN_CLUSTER_VARIABLE):
+        return []
+    else:
+        raise ClusterError(
+            "no Kubernetes cluster is configured",
+            where="option kubeconfig, KUBECONFIG, ~/.kube/config, a pod's service account",
+            why="none of them is there",
+            fix="Set kubeconfig to your cluster's file; with backend=local deploy.yml can bring up a cluster itself.",
+        )
+    present = [str(Path(path).expanduser()) for path in wanted if Path(path).expanduser().is_file()]
+    if not present:
+        raise ClusterError(
+            "the kubeconfig does not exist",
+            where=os.pathsep.join(wanted),
+            why=f"the {origin} names no file that is there",
+            fix="Correct the path, or unset it to use another configuration.",
+        )
+    return present
+
+
+def _check_files(paths: Sequence[str], context: str | None) -> None:
+    """Refuse what the library would only report in its own terms; never quote a line, it may hold a token."""
+    contexts: list[str] = []
+    current = ""
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ClusterError(
+                "the kubeconfig cannot be read",
+                where=path,
+                why=str(error.strerror),
+                fix="Make it readable for the user who runs Ansible, mode 0600.",
+            ) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            raise ClusterError(
+                "the kubeconfig is not YAML",
+                where=f"{path}, line {mark.line + 1}" if mark else path,
+                why=str(getattr(error, "problem", None) or "it is not text"),
+                fix="Fetch it again from your cluster's provider.",
+            ) from None
+        if not isinstance(content, dict) or not content.get("clusters"):
+            raise ClusterError(
+                "the file is not a kubeconfig",
+                where=path,
+                why="it is empty or names no clusters",
+                fix="Fetch it again from your cluster's provider.",
+            )
+        contexts += [str(entry["name"]) for entry in content.get("contexts") or [] if "name" in entry]
+        current = str(content.get("current-context") or current)
+    chosen = context or current
+    known = ", ".join(contexts) or "none"
+    if not chosen:
+        raise ClusterError(
+            "the kubeconfig has no current context",
+            where=os.pathsep.join(paths),
+            why=f"its contexts are: {known}",
+            fix="Set kube_context to one of them.",
+        )
+    if chosen not in contexts:
+        raise ClusterError(
+            f"the kubeconfig has no context {chosen!r}",
+            where=os.pathsep.join(paths),
+            why=f"its contexts are: {known}",
+            fix="Set kube_context to one of them.",
+        )
+
+
+def _plain(error: BaseException) -> str:
+    """Return the system's own words, without the library's object names in front."""
+    reason = getattr(error, "reason", None) or error.__cause__ or error
+    text = str(reason)
+    return text.split(">: ", 1)[-1] if ">: " in text else text
