@@ -54,12 +54,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
+
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import PROGRESS_VARIABLE
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress_view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TICK = 0.5
 SILENT_ACTIONS = ("pause", "ansible.builtin.pause", "ansible.legacy.pause")
@@ -81,6 +85,10 @@ def _harmless(method: Callable[..., None]) -> Callable[..., None]:
                 self._display.vv(f"The progress display switched itself off: {error!r}")
 
     return guarded
+
+
+def _key(host: Any, task: Any) -> tuple[str, str]:
+    return str(host), str(task._uuid)  # noqa: SLF001
 
 
 class CallbackModule(CallbackBase):
@@ -111,7 +119,7 @@ class CallbackModule(CallbackBase):
     # -- events of the run -----------------------------------------------------------------------------------------
 
     @_harmless
-    def v2_playbook_on_start(self, playbook: Any) -> None:
+    def v2_playbook_on_start(self, playbook: Any) -> None:  # noqa: ARG002
         """Open the event file and start reading it."""
         self._stop()
         self._view = View(interval=float(self.get_option("interval")), heartbeat=float(self.get_option("heartbeat")))
@@ -134,7 +142,7 @@ class CallbackModule(CallbackBase):
         name = "" if task.action in SILENT_ACTIONS else str(task.get_name()).strip()
         now = time.time()
         with self._guard:
-            self._running[(str(host), str(task._uuid))] = (name, now)
+            self._running[_key(host, task)] = (name, now)
             self._view.task(name, now)
 
     @_harmless
@@ -143,7 +151,7 @@ class CallbackModule(CallbackBase):
         self._finish(result)
 
     @_harmless
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ARG002
         """A task failed."""
         self._finish(result)
 
@@ -158,7 +166,7 @@ class CallbackModule(CallbackBase):
         self._finish(result)
 
     @_harmless
-    def v2_playbook_on_stats(self, stats: Any) -> None:
+    def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ARG002
         """The playbook is over."""
         self._stop()
 
@@ -166,30 +174,29 @@ class CallbackModule(CallbackBase):
 
     def _finish(self, result: Any) -> None:
         # ansible-core 2.19 gave results public attributes; before that they have an underscore.
-        host = getattr(result, "host", None) or result._host
-        task = getattr(result, "task", None) or result._task
+        host = getattr(result, "host", None) or result._host  # noqa: SLF001
+        task = getattr(result, "task", None) or result._task  # noqa: SLF001
         with self._guard:
             self._read()
-            self._running.pop((str(host), str(task._uuid)), None)
+            self._running.pop(_key(host, task), None)
             self._show(final=True)
             name, began = next(iter(self._running.values()), ("", time.time()))
             self._view.task(name, began)
 
     def _follow(self) -> None:
-        while not self._ended.wait(TICK):
-            try:
+        try:
+            while not self._ended.wait(TICK):
                 with self._guard:
                     self._read()
                     self._show()
-            except Exception:  # noqa: BLE001  # pylint: disable=broad-except
-                self.disabled = True
-                return
+        except Exception:  # noqa: BLE001  # pylint: disable=broad-except
+            self.disabled = True
 
     def _read(self) -> None:
         """Hand the complete lines that came since the last call to the view."""
         if not self._path:
             return
-        with open(self._path, "rb") as events:
+        with Path(self._path).open("rb") as events:
             events.seek(self._offset)
             data = events.read()
         self._offset += len(data)
@@ -259,8 +266,7 @@ class CallbackModule(CallbackBase):
                 if not self.disabled:
                     self._read()
                     self._show(final=True)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._path)
+                Path(self._path).unlink(missing_ok=True)
                 if self._outer is None:
                     os.environ.pop(PROGRESS_VARIABLE, None)
                 else:

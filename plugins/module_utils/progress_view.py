@@ -103,7 +103,7 @@ class Stage:
         """Return the stage in one line: name, amounts, share, rate, time left, and what is going on."""
         parts = []
         if self._done is not None:
-            parts.append(self._amounts())
+            parts.append(self._amounts(self._done))
             if not self.finished:
                 parts.extend(self._speed())
         if self._detail:
@@ -112,12 +112,11 @@ class Stage:
             parts.append(duration(now - self.began))
         return f"{self.name}: {', '.join(parts)}" if parts else self.name
 
-    def _amounts(self) -> str:
-        assert self._done is not None
+    def _amounts(self, done: float) -> str:
         if not self._total:
-            return amount(self._done, self._unit)
-        share = min(100, int(100 * self._done / self._total))
-        return f"{amount(self._done, self._unit)} of {amount(self._total, self._unit)} ({share} %)"
+            return amount(done, self._unit)
+        share = min(100, int(100 * done / self._total))
+        return f"{amount(done, self._unit)} of {amount(self._total, self._unit)} ({share} %)"
 
     def _speed(self) -> list[str]:
         rate = self._meter.rate()
@@ -136,7 +135,8 @@ class View:
     def __init__(self, interval: float = 10.0, heartbeat: float = 15.0, patience: float = 5.0) -> None:
         """:param interval: least seconds between two plain lines of one stage.
         :param heartbeat: seconds of silence in a task after which the task itself is named.
-        :param patience: seconds that a stage has to last before its first plain line."""
+        :param patience: seconds that a stage has to last before its first plain line.
+        """
         self._interval = interval
         self._heartbeat = heartbeat
         self._patience = patience
