@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import ssl
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from ..errors import ClusterError
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 try:
+    import certifi
     import urllib3
+    import websocket
     import yaml
     from kubernetes import client as kubernetes_client
     from kubernetes import config as kubernetes_config
@@ -32,6 +36,7 @@ else:
 
 CONNECT_TIMEOUT = 8.0  # seconds
 READ_TIMEOUT = 30.0  # seconds
+WEBSOCKET_PROTOCOL = "v4.channel.k8s.io"
 
 _IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
 
@@ -65,6 +70,14 @@ class UnreachableError(Exception):
         self.tls = tls
 
 
+class UpgradeRefusedError(Exception):
+    """The server answered the request for a websocket with something else, kept in ``response``."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"the server answered {response.status}")
+        self.response = response
+
+
 class Transport(Protocol):
     """What the client needs from below."""
 
@@ -81,6 +94,9 @@ class Transport(Protocol):
         timeout: float = READ_TIMEOUT,
     ) -> Response:
         """Return the answer whatever its status; raise :class:`UnreachableError` when none came."""
+
+    def open_websocket(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """Return an open ``websocket.WebSocket``; raise :class:`UnreachableError` or :class:`UpgradeRefusedError`."""
 
     def close(self) -> None:
         """Close pooled connections."""
@@ -128,6 +144,43 @@ class ApiTransport:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(_plain(error), transient=True) from None
         return Response(answer.status, answer.data, {key.lower(): value for key, value in answer.headers.items()})
+
+    def open_websocket(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """See :class:`Transport`.
+
+        The library's own helper connects without any timeout and hides the server's answer, so it is not used.
+        """
+        configuration = self.api.configuration
+        headers: dict[str, str] = {}
+        self.api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        verified = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": configuration.ssl_ca_cert or certifi.where()}
+        options: dict[str, Any] = verified if configuration.verify_ssl else {"cert_reqs": ssl.CERT_NONE}
+        options |= {"certfile": configuration.cert_file} if configuration.cert_file else {}
+        options |= {"keyfile": configuration.key_file} if configuration.key_file else {}
+        options |= {"server_hostname": configuration.tls_server_name} if configuration.tls_server_name else {}
+        proxy = urlsplit(configuration.proxy) if configuration.proxy else None
+        # Without a proxy of the configuration's own, "*" keeps the environment's out, as for all other calls.
+        bypass = configuration.no_proxy.split(",") if configuration.no_proxy and proxy else [] if proxy else ["*"]
+        url = configuration.host.replace("http", "ws", 1) + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            return websocket.create_connection(
+                url,
+                timeout=CONNECT_TIMEOUT,
+                header=headers,
+                subprotocols=[WEBSOCKET_PROTOCOL],
+                suppress_origin=True,
+                sslopt=options,
+                enable_multithread=False,
+                http_proxy_host=proxy.hostname if proxy else None,
+                http_proxy_port=proxy.port if proxy else None,
+                http_no_proxy=bypass,
+            )
+        except websocket.WebSocketBadStatusException as error:
+            raise UpgradeRefusedError(Response(error.status_code, error.resp_body or b"")) from None
+        except ssl.SSLError as error:
+            raise UnreachableError(str(error), transient=False, tls=True) from None
+        except (websocket.WebSocketException, OSError) as error:
+            raise UnreachableError(_plain(error), transient=True) from None
 
     def close(self) -> None:
         """See :class:`Transport`."""
@@ -264,5 +317,7 @@ def _check_files(paths: Sequence[str], context: str | None) -> None:
 def _plain(error: BaseException) -> str:
     """Return the system's own words, without the library's object names in front."""
     reason = getattr(error, "reason", None) or error.__cause__ or error
-    text = str(reason)
-    return text.split(">: ", 1)[-1] if ">: " in text else text
+    if isinstance(reason, OSError) and reason.strerror:
+        return str(reason.strerror)
+    text = str(reason).split(">: ", 1)[-1]
+    return re.sub(r"^\[Errno -?\d+\] ", "", text)

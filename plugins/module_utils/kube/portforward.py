@@ -1,0 +1,303 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""A local TCP port that leads to a port of a pod, through the API server.
+
+Each local connection gets a websocket of its own (subprotocol ``v4.channel.k8s.io``: the first byte of a message is the
+channel, 0 for data and 1 for errors, and each channel's first message is the port number in two bytes).  The pod is
+chosen anew for every connection, so that a forward made by selector outlives the pod.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ClusterError
+from .kinds import Ref
+from .transport import UnreachableError, UpgradeRefusedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .apply import Object
+    from .client import Kube
+
+try:
+    import websocket
+except ImportError:  # reported by .transport.load, without which nobody gets here
+    websocket = None  # type: ignore[assignment]
+
+LOOPBACK = "127.0.0.1"
+
+_CHUNK = 64 * 1024
+_HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is no longer read
+_LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
+_DATA, _ERROR = 0, 1
+
+
+class PortForward:
+    """Context manager: entering yields (host, port), leaving closes the listener and every connection."""
+
+    def __init__(
+        self, kube: Kube, namespace: str, port: int, *, pod: str = "", selector: str = "", patience: float = 15.0
+    ) -> None:
+        """:param pod: the pod's name; or
+        :param selector: labels of the pod, e.g. ``suite=pachyderm,app=pachd``: the youngest ready one is taken.
+        :param patience: seconds that a new connection waits for a pod that can take it.
+        """
+        if bool(pod) == bool(selector):
+            raise ValueError("give either pod or selector")
+        self._kube = kube
+        self._namespace = namespace
+        self._port = port
+        self._pod = pod
+        self._selector = selector
+        self._patience = patience
+        self._listener: socket.socket | None = None
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.error = ""
+        """What went wrong last, in the words of the system that refused; empty while all is well."""
+
+    def __enter__(self) -> tuple[str, int]:
+        self._target()  # a pod that is not there is an error here, not a reset connection later
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        self._spawn(self._accept, self._listener)
+        host, port = self._listener.getsockname()
+        return host, port
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        if self._listener is not None:
+            # Closing alone does not wake a thread that is blocked in accept.
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+
+    def _spawn(self, target: Any, *args: Any) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=target, args=args, name=f"port-forward {self._port}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._closing.is_set():
+            try:
+                local, _address = listener.accept()
+            except OSError:
+                return
+            self._spawn(self._serve, local)
+
+    def _serve(self, local: socket.socket) -> None:
+        with local:
+            try:
+                remote = self._open()
+            except ClusterError as error:
+                self.error = str(error)
+                _abort(local)
+                return
+            try:
+                problem = _Pump(local, remote, self._closing).run()
+            finally:
+                remote.shutdown()
+            if problem:
+                self.error = problem
+                _abort(local)
+
+    def _open(self) -> Any:
+        """Return a websocket to the pod, waiting for a pod that is being replaced."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            pod = self._selector
+            try:
+                pod = self._target()
+                path = f"{Ref('v1', 'Pod', self._namespace, pod).path()}/portforward"
+                return self._kube.transport.open_websocket(path, [("ports", str(self._port))])
+            except UpgradeRefusedError as refused:
+                error = self._refusal(refused, pod)
+                final = refused.response.status in (401, 403)
+            except UnreachableError as failure:
+                error = ClusterError("cannot reach the pod", where=f"{self._namespace}/{pod}", why=failure.reason)
+                final = not failure.transient
+            except ClusterError as failure:
+                error, final = failure, False
+            if final or time.monotonic() >= deadline or self._closing.wait(0.5):
+                raise error
+
+    def _refusal(self, refused: UpgradeRefusedError, pod: str) -> ClusterError:
+        from .client import refusal  # noqa: PLC0415 - the client imports this module
+
+        where = f"port {self._port} of pod {self._namespace}/{pod}"
+        return refusal(refused.response, "GET", where, self._kube.transport.host)
+
+    def _target(self) -> str:
+        """Return the name of the pod to connect to; it is at least running."""
+        if self._pod:
+            pod = self._kube.get(Ref("v1", "Pod", self._namespace, self._pod))
+            candidates = [pod] if pod else []
+        else:
+            candidates = self._kube.list("v1", "Pod", self._namespace, labels=self._selector)
+        running = [
+            pod
+            for pod in candidates
+            if pod.get("status", {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+        ]
+        if not running:
+            states = ", ".join(
+                f"{pod['metadata']['name']} is {pod.get('status', {}).get('phase', 'Unknown')}" for pod in candidates
+            )
+            raise ClusterError(
+                "no running pod to connect to",
+                where=f"{self._namespace}/{self._pod or self._selector}",
+                why=states or "no such pod",
+                fix="Look at the pod's events.",
+            )
+        best = max(running, key=lambda pod: (_ready(pod), str(pod["metadata"].get("creationTimestamp", ""))))
+        return str(best["metadata"]["name"])
+
+
+class _Pump:
+    """Moves bytes between a local socket and a websocket, in one thread: an SSL socket must not be shared by two."""
+
+    def __init__(self, local: socket.socket, remote: Any, closing: threading.Event) -> None:
+        self.local = local
+        self.remote = remote
+        self.closing = closing
+        self.to_local = bytearray()
+        self.to_remote = bytearray()
+        self.local_open = True  # the local side may still send
+        self.remote_open = True
+        self.announced: set[int] = set()  # channels whose first message, the port number, has passed
+        self.channel: int | None = None  # of the fragmented message that is under way
+        self.problem = ""
+        self.linger_until = 0.0
+
+    def run(self) -> str:
+        """Move bytes until either side is done; return what the pod's side reported on the error channel."""
+        self.local.setblocking(False)
+        with contextlib.suppress(OSError):
+            self.local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.remote.settimeout(0)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.local, selectors.EVENT_READ)
+            selector.register(self.remote.sock, selectors.EVENT_READ)
+            try:
+                while not self.closing.is_set() and not self._finished():
+                    self._round(selector)
+            except (OSError, websocket.WebSocketException) as error:
+                if not self.local_open or isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                    return self.problem
+                self.problem = self.problem or str(error)
+        return self.problem
+
+    def _finished(self) -> bool:
+        if not self.remote_open and not self.to_local:
+            return True
+        return not self.local_open and not self.to_remote and time.monotonic() >= self.linger_until
+
+    def _round(self, selector: selectors.BaseSelector) -> None:
+        local_events = selectors.EVENT_READ if self.local_open and len(self.to_remote) < _HIGH_WATER else 0
+        local_events |= selectors.EVENT_WRITE if self.to_local else 0
+        remote_events = selectors.EVENT_READ if self.remote_open and len(self.to_local) < _HIGH_WATER else 0
+        remote_events |= selectors.EVENT_WRITE if self.to_remote and self.remote_open else 0
+        _watch(selector, self.local, local_events)
+        _watch(selector, self.remote.sock, remote_events)
+        # TLS may hold decrypted bytes that no selector sees.
+        held = isinstance(self.remote.sock, ssl.SSLSocket) and self.remote.sock.pending() > 0
+        ready = {key.fileobj: mask for key, mask in selector.select(0 if held else 0.5)}
+        if ready.get(self.local, 0) & selectors.EVENT_READ:
+            self._read_local()
+        if (held or ready.get(self.remote.sock, 0) & selectors.EVENT_READ) and remote_events & selectors.EVENT_READ:
+            self._read_remote()
+        if self.to_local:
+            self._write_local()
+        if self.to_remote and self.remote_open:
+            self._write_remote()
+
+    def _read_local(self) -> None:
+        data = self.local.recv(_CHUNK)
+        if data:
+            self._send(websocket.ABNF.OPCODE_BINARY, b"\0" + data)
+        else:
+            # The protocol has no half-close: give the pod's answer some time, then end.
+            self.local_open = False
+            self.linger_until = time.monotonic() + _LINGER
+
+    def _read_remote(self) -> None:
+        """Take every whole frame that is there; a partial one stays in the websocket's own buffer."""
+        while self.remote_open and len(self.to_local) < _HIGH_WATER:
+            try:
+                frame = self.remote.recv_frame()
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return
+            except websocket.WebSocketConnectionClosedException:
+                self.remote_open = False
+                return
+            self._take(frame.opcode, bytes(frame.data), bool(frame.fin))
+
+    def _take(self, opcode: int, data: bytes, final: bool) -> None:
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            self.remote_open = False
+        elif opcode == websocket.ABNF.OPCODE_PING:
+            self._send(websocket.ABNF.OPCODE_PONG, data)
+        elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CONT):
+            if self.channel is None and data:
+                self.channel, data = data[0], data[1:]
+            if self.channel is not None:
+                self._deliver(self.channel, data)
+            if final:
+                self.channel = None
+
+    def _deliver(self, channel: int, data: bytes) -> None:
+        if channel not in self.announced:
+            self.announced.add(channel)
+            data = data[2:]
+        if channel == _DATA:
+            self.to_local += data
+            if data and not self.local_open:
+                self.linger_until = time.monotonic() + _LINGER
+        elif channel == _ERROR and data:
+            self.problem += data.decode("utf-8", "replace")
+            self.remote_open = False
+
+    def _send(self, opcode: int, data: bytes) -> None:
+        self.to_remote += websocket.ABNF.create_frame(data, opcode).format()
+
+    def _write_local(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            del self.to_local[: self.local.send(memoryview(self.to_local)[:_CHUNK].tobytes())]
+
+    def _write_remote(self) -> None:
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            del self.to_remote[: self.remote.sock.send(bytes(self.to_remote[:_CHUNK]))]
+
+
+def _watch(selector: selectors.BaseSelector, sock: Any, events: int) -> None:
+    registered = sock in selector.get_map()
+    if events and registered:
+        selector.modify(sock, events)
+    elif events:
+        selector.register(sock, events)
+    elif registered:
+        selector.unregister(sock)
+
+
+def _abort(sock: socket.socket) -> None:
+    """Make the coming close a reset, which tells the client that this is no orderly end of the stream."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
