@@ -65,7 +65,7 @@ TUNING: Mapping[str, str] = {
     "retries": "10",
     "timeout": "5m",
     "upload-acl": "bucket-owner-full-control",
-    # What pachctl writes.  The default in pachd's code is false: left out, it would spell object keys the other way round.
+    # What pachctl writes.  pachd's own default is false: left out, object keys would be spelt the other way round.
     "reverse": "true",
     "part-size": "5242880",
     "max-upload-parts": "10000",
@@ -120,10 +120,32 @@ KEYS: Mapping[tuple[str, str], tuple[str, ...]] = {
 MAY_BE_EMPTY = frozenset({"google-cred", "amazon-distribution", "custom-endpoint", "amazon-token", "log-options"})
 """Keys whose empty value means something: metadata server, no CloudFront, AWS itself, permanent key, no logging."""
 
+_MAY_BE_ABSENT = frozenset({"amazon-distribution", "custom-endpoint", "amazon-token"})
+
 CREDENTIAL_KEYS = frozenset(
     {"amazon-id", "amazon-secret", "amazon-token", "amazon-vault-addr", "amazon-vault-role", "amazon-vault-token"}
 )
 """Keys that decide how pachd logs in to S3: an id wins over Vault, Vault over the SDK's default chain."""
+
+_KEY_OF: Mapping[str, str] = {
+    "gcp_bucket": "google-bucket",
+    "gcp_credentials": "google-cred",
+    "aws_bucket": "amazon-bucket",
+    "aws_region": "amazon-region",
+    "aws_id": "amazon-id",
+    "aws_secret": "amazon-secret",
+    "aws_token": "amazon-token",
+    "aws_endpoint_url": "custom-endpoint",
+    "vault_addr": "amazon-vault-addr",
+    "vault_role": "amazon-vault-role",
+    "vault_token": "amazon-vault-token",
+}
+_MINIO_KEY_OF: Mapping[str, str] = {
+    "aws_bucket": "minio-bucket",
+    "aws_id": "minio-id",
+    "aws_secret": "minio-secret",
+    "aws_endpoint_url": "minio-endpoint",
+}
 
 DEFAULT_S3_COMPATIBLE_REGION = "us-east-1"
 
@@ -253,11 +275,16 @@ def check_existing(data: Mapping[str, bytes | str], backend: str) -> list[Findin
     if wanted is None:
         return validate(StorageOptions(backend=backend))
     findings = [*_check_presence(values, wanted), *_check_spelling(values, wanted)]
-    findings += validate(_options_of(values, backend, auth))
+    for finding in validate(_options_of(values, backend, auth)):
+        # What is missing has been said, by its key's name.
+        if not finding.found.endswith(" is missing"):
+            findings.append(_in_terms_of_keys(finding, backend))
+    for key in ("minio-secure", "minio-signature"):
+        if backend == "minio" and values.get(key) not in (None, "", "0", "1"):
+            findings.append(error("secret-keys", f"key {key} is {values[key]!r}", "0 or 1", f"Correct {key}."))
     if values.get("amazon-distribution"):
         findings.append(_check_cloudfront(values))
-    # What is missing altogether is reported once, by its key's name.
-    return list(dict.fromkeys(findings))
+    return findings
 
 
 def public_fields(data: Mapping[str, bytes | str]) -> dict[str, str]:
@@ -277,8 +304,7 @@ def gcp_project(credentials: str) -> str:
 def checksum(data: Mapping[str, bytes | str]) -> str:
     """Return a digest of the keys that pachd reads, for the pod template: pachd restarts when one of them changes.
 
-    Keys of other owners do not count.  The digest is salted with nothing and cut to 128 bits: the content holds at least
-    one credential of high entropy or nothing that is confidential.
+    Keys that pachd does not read do not count.  128 bits of SHA-256, in hexadecimal.
     """
     content = {key: _decoded(data[key]) for key in sorted(data) if key in _KNOWN}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
@@ -586,9 +612,11 @@ def _tuning_problem(key: str, value: str) -> str:
 
 def _check_presence(values: Mapping[str, str], wanted: Iterable[str]) -> Iterable[Finding]:
     for key in wanted:
-        if key in values or key in ("amazon-distribution", "custom-endpoint", "amazon-token"):
+        if values.get(key) or (key in values and key in MAY_BE_EMPTY) or key in _MAY_BE_ABSENT:
             continue
-        if key in TUNING and key != "reverse":
+        if key in values:
+            yield error("secret-keys", f"key {key} is empty", "a value: pachd needs it", f"Set {key} in the secret.")
+        elif key in TUNING and key != "reverse":
             yield warning(
                 "secret-keys",
                 f"key {key} is missing",
@@ -605,9 +633,8 @@ def _check_spelling(values: Mapping[str, str], wanted: Iterable[str]) -> Iterabl
     for key in values:
         close = [] if key in _KNOWN else difflib.get_close_matches(key, absent, n=1, cutoff=0.75)
         if close:
-            yield error(
-                "secret-keys", f"key {key}: did you mean {close[0]}?", close[0], "Rename the key in the secret."
-            )
+            found = f"key {key}, did you mean {close[0]}?"
+            yield error("secret-keys", found, close[0], "Rename the key in the secret.")
 
 
 def _check_cloudfront(values: Mapping[str, str]) -> Finding:
@@ -662,6 +689,23 @@ def _options_of(values: Mapping[str, str], backend: str, auth: str) -> StorageOp
         vault_role=get("amazon-vault-role", "") if auth == "vault" else "",
         vault_token=get("amazon-vault-token", "") if auth == "vault" else "",
         tuning=tuning,
+    )
+
+
+def _in_terms_of_keys(finding: Finding, backend: str) -> Finding:
+    """Return a finding about options as one about the keys of a secret that nobody wrote from options."""
+    names = _MINIO_KEY_OF if backend == "minio" else _KEY_OF
+    pattern = re.compile("|".join(rf"\b{name}\b" for name in names))
+
+    def translated(text: str) -> str:
+        return pattern.sub(lambda match: names[match[0]], text)
+
+    return Finding(
+        finding.check,
+        finding.severity,
+        translated(finding.found),
+        translated(finding.wanted),
+        translated(finding.fix),
     )
 
 
