@@ -79,23 +79,23 @@ deploy: runtime ## deploy to BACKEND with inventories/BACKEND
 
 .PHONY: test
 test: ## every gate and every test; what CI runs
-	@$(PYTHON) tests/run
+	@$(PYTHON) tests/run.py
 
 .PHONY: lint
 lint: ## ruff, mypy, yamllint, ansible-lint, licences, changelog
-	@$(PYTHON) tests/run setup lint
+	@$(PYTHON) tests/run.py setup lint
 
 .PHONY: test-unit
 test-unit: ## unit tests and gates written in pytest
-	@$(PYTHON) tests/run setup gates unit
+	@$(PYTHON) tests/run.py setup gates unit
 
 .PHONY: test-integration
 test-integration: ## tests against real servers, and the coverage of both
-	@$(PYTHON) tests/run setup unit integration coverage
+	@$(PYTHON) tests/run.py setup unit integration coverage
 
 .PHONY: test-e2e
 test-e2e: ## molecule scenarios on the local cluster; SCENARIO=name for one
-	@$(PYTHON) tests/run setup $(if $(SCENARIO),molecule:$(SCENARIO),e2e)
+	@$(PYTHON) tests/run.py setup $(if $(SCENARIO),molecule:$(SCENARIO),e2e)
 
 .PHONY: docs
 docs: setup ## build the documentation site into build/docs

@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the project's gates and tests in stages, all of them even when one fails, and sums up at the end.
 
-Usage: tests/run [stage ...]        without a stage: all, which is what `make test` and CI do
-       tests/run --list             the stages in their order
+Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `make test` and CI do
+       python3 tests/run.py --list        the stages in their order
 
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
 tests are counted one by one, any other command counts as one test.  Needs nothing but Python's standard library, since
@@ -164,7 +163,7 @@ def selected(names: list[str]) -> Iterator[tuple[str, Command]]:
         elif name in known:
             yield from ((name, command) for command in known[name])
         else:
-            sys.exit(f"tests/run: no stage {name!r}; known: {', '.join(known)}, molecule:<{'|'.join(scenarios())}>")
+            sys.exit(f"tests/run.py: no stage {name!r}; known: {', '.join(known)}, molecule:<{'|'.join(scenarios())}>")
 
 
 def summary(outcomes: list[Outcome]) -> int:
