@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Prove that a deployed pachd works; a Ready pod alone proves little.
+
+Readiness says nothing about RBAC, about the object store's content or about the workers, so the proof asks pachd
+itself: its version and id, its own test of the Kubernetes API, a file's way through the object store and back, and
+where asked a pipeline's output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .. import findings
+from ..errors import PachdError, PachopsError
+from ..findings import Finding
+from ..kube.client import Kube
+from ..progress import Progress
+from .client import Pachd
+from .versions import Release
+
+REPO_PREFIX = "pachops-acceptance-"
+BRANCH = "master"
+PATH = "/probe"
+
+# src/server/pps/server/api_server.go (validateKube) of pachyderm v1.13.4: these lines are errors in the log, and pachd
+# goes on without what they name.
+_COMPLAINT = "unable to "
+_NODES = "unable to access kubernetes nodeslist"
+_LOG_LINES = 5000
+_JOB_SUCCESS, _JOB_FAILURES = 3, {2: "failed", 4: "was killed"}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the deployment is supposed to be.
+
+    :param deployment_id: CLUSTER_DEPLOYMENT_ID; "" when it does not matter.
+    :param cluster_roles: whether pachd may read nodes; without it one line of its self-test is expected.
+    """
+
+    release: Release
+    deployment_id: str = ""
+    cluster_roles: bool = False
+
+
+def prove(
+    kube: Kube,
+    namespace: str,
+    expected: Expected,
+    *,
+    token: str = "",
+    pipeline_image: str = "",
+    timeout: float = 120.0,
+    progress: Progress | None = None,
+    connect: Callable[..., Pachd] = Pachd,
+) -> list[Finding]:
+    """Return one finding per proof; all are tried, whatever the others say.
+
+    :param token: authentication token; without one, proofs that need it are reported as warnings on a cluster where
+        authentication is active.
+    :param pipeline_image: image for a copying pipeline (it has to hold ``cp``); "" leaves that proof out.
+    :param timeout: seconds for one call and for the pipeline's job.
+    :raises PachopsError: there is no ready pachd pod, or it cannot be reached.
+    """
+    progress = progress or Progress()
+    progress.stage("acceptance", f"asking pachd in namespace {namespace}")
+    pod = ready_pod(kube, namespace)
+    name = pod["metadata"]["name"]
+    tls = any(volume["name"] == "pachd-tls-cert" for volume in pod["spec"].get("volumes") or [])
+    # The peer port answers the same calls and never speaks TLS, whose certificate would not name a local port.
+    port = expected.release.peer_port if tls else expected.release.grpc_port
+    found: list[Finding] = []
+    with (
+        kube.portforward(namespace, name, port) as (host, local),
+        connect(host, local, token=token, timeout=timeout) as pachd,
+    ):
+        found += _identity(pachd, expected)
+        found.append(_self_test(kube, namespace, name, expected))
+        progress.update(detail="a file goes through the object store", done=2, total=4, unit="proofs")
+        found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
+        if pipeline_image:
+            progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
+            found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
+    progress.update(done=4, total=4, unit="proofs")
+    return found
+
+
+def ready_pod(kube: Kube, namespace: str) -> dict[str, Any]:
+    """Return the ready pachd pod.
+
+    :raises PachdError: there is none.
+    """
+    pods = kube.list("v1", "Pod", namespace, labels="suite=pachyderm,app=pachd")
+    for pod in pods:
+        conditions = {item["type"]: item["status"] for item in pod.get("status", {}).get("conditions") or []}
+        if conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp"):
+            return pod
+    state = ", ".join(f"{pod['metadata']['name']} is {pod.get('status', {}).get('phase')}" for pod in pods)
+    raise PachdError(
+        "there is no ready pachd",
+        where=f"namespace {namespace}",
+        why=state or "no pod has the labels suite=pachyderm, app=pachd",
+        fix="Deploy it first, or run `ansible-playbook playbooks/doctor.yml` to see why it is not ready.",
+    )
+
+
+def _identity(pachd: Pachd, expected: Expected) -> list[Finding]:
+    version, cluster = pachd.version(), pachd.cluster()
+    wanted = expected.release.version
+    answers = []
+    if version == wanted:
+        answers.append(findings.ok("version", f"pachd {version} answers", wanted))
+    else:
+        fix = "Check which image the tag holds (pachyderm_images, pachyderm_image_registry)."
+        answers.append(findings.error("version", f"pachd says {version}", wanted, fix))
+    if expected.deployment_id and cluster.deployment_id != expected.deployment_id:
+        fix = "Deploy again; pachctl refuses with 'connected to the wrong cluster' until the ids agree."
+        answers.append(findings.error("deployment-id", cluster.deployment_id or "none", expected.deployment_id, fix))
+    else:
+        answers.append(findings.ok("deployment-id", cluster.deployment_id))
+    answers.append(findings.ok("cluster-id", cluster.id))
+    return answers
+
+
+def _self_test(kube: Kube, namespace: str, pod: str, expected: Expected) -> Finding:
+    check = "kubernetes-self-test"
+    lines = kube.logs(namespace, pod, "pachd", tail=_LOG_LINES).splitlines()
+    complaints = list(dict.fromkeys(_message(line) for line in lines if _COMPLAINT in line and "kubernetes" in line))
+    unexpected = [line for line in complaints if expected.cluster_roles or not line.startswith(_NODES)]
+    if unexpected:
+        fix = "Deploy again: it restores the Role; if it stays, an admission rule or network policy is in the way."
+        return findings.error(check, "\n".join(unexpected), "no complaint in pachd's log", fix)
+    if complaints:
+        return findings.ok(check, "clean, but for nodes, which pachd may not read (pachyderm_cluster_roles is off)")
+    return findings.ok(check, "clean")
+
+
+def _message(line: str) -> str:
+    """Return the complaint without time and level, and once only: pachd's two servers both test."""
+    return line[line.index(_COMPLAINT) :].partition(" error: ")[0].rstrip('"\\')
+
+
+def _guarded(check: str, proof: Callable[[], Finding]) -> Finding:
+    try:
+        return proof()
+    except PachdError as error:
+        if "no authentication token" in error.why:
+            fix = "Give pachyderm_auth_token, a token of a user who may create repos."
+            return findings.warning(check, "not tried: authentication is active", "a token", fix)
+        return findings.error(check, str(error), "no error", "Run `ansible-playbook playbooks/doctor.yml`.")
+
+
+def _round_trip(pachd: Pachd, namespace: str, pod: str) -> Finding:
+    # The same pod writes the same content again, so that repeated proofs leave no growing garbage in the store: deleting
+    # a repo leaves its objects until the next garbage collection. A new pod has no cache yet and gets new content.
+    content = hashlib.sha512(f"{namespace}/{pod}".encode()).digest() * 512
+    repo = f"{REPO_PREFIX}{hashlib.sha256(content).hexdigest()[:8]}"
+    started = time.monotonic()
+    with suppress(PachopsError):
+        pachd.delete_repo(repo, force=True)
+    pachd.create_repo(repo, "A proof by pachops.pachyderm; it deletes this repo at its end.")
+    try:
+        pachd.put_file(repo, BRANCH, PATH, io.BytesIO(content))
+        back = b"".join(pachd.get_file(repo, BRANCH, PATH))
+    finally:
+        pachd.delete_repo(repo, force=True)
+    size = f"{len(content)} bytes"
+    if back == content:
+        return findings.ok("object-store", f"{size} went in and came back in {time.monotonic() - started:.1f} s")
+    fix = "Check what stands between pachd and its object store; nothing that changes content may."
+    return findings.error("object-store", f"{len(back)} other bytes came back", f"the same {size}", fix)
+
+
+def _pipeline(pachd: Pachd, image: str, timeout: float, progress: Progress) -> Finding:
+    name = f"{REPO_PREFIX}{hashlib.sha256(str(time.time_ns()).encode()).hexdigest()[:8]}"
+    source, content = f"{name}-in", b"through a pipeline\n"
+    pps = pachd.pps_pb2
+    request = pps.CreatePipelineRequest(
+        pipeline=pps.Pipeline(name=name),
+        transform=pps.Transform(image=image, cmd=["cp", f"/pfs/{source}{PATH}", f"/pfs/out{PATH}"]),
+        input=pps.Input(pfs=pps.PFSInput(repo=source, branch=BRANCH, glob="/*")),
+    )
+    pachd.create_repo(source)
+    try:
+        pachd.put_file(source, BRANCH, PATH, io.BytesIO(content))
+        pachd.create_pipeline(request)
+        seconds = _wait_for_job(pachd, name, timeout, progress)
+        back = b"".join(pachd.get_file(name, BRANCH, PATH))
+    finally:
+        pachd.delete_pipeline(name)
+        pachd.delete_repo(source, force=True)
+    if back == content:
+        return findings.ok("pipeline", f"a job ran and its output was read back after {seconds:.0f} s")
+    return findings.error("pipeline", "the output differs from the input", "a copy", "Check the pipeline's image.")
+
+
+def _wait_for_job(pachd: Pachd, pipeline: str, timeout: float, progress: Progress) -> float:
+    started = time.monotonic()
+    while True:
+        jobs = pachd.jobs(pipeline)
+        state = jobs[0].state if jobs else -1
+        waited = time.monotonic() - started
+        if state == _JOB_SUCCESS:
+            return waited
+        if state in _JOB_FAILURES:
+            raise PachdError(f"the job {_JOB_FAILURES[state]}", where=f"pipeline {pipeline}", why=jobs[0].reason)
+        if waited > timeout:
+            raise PachdError(
+                f"the job has not ended after {timeout:.0f} s",
+                where=f"pipeline {pipeline}",
+                why="no job was started" if not jobs else "its worker is not ready, or it is still running",
+                fix="Look at the events of the pods with the label component=worker.",
+            )
+        progress.update(detail=f"waiting for the job of {pipeline}, {waited:.0f} s")
+        time.sleep(0.5)

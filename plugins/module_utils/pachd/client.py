@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""pachd's own API, as far as the collection asks for it, with a time limit on every call.
+
+The messages and stubs are those that python-pachyderm ships; its client is not used because it has no time limits and
+honours proxies for a port-forward on this host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import PachdError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_TIMEOUT = 30.0
+CHUNK = 1 << 20
+# pachd's own limit for one message (src/client/pkg/grpcutil/server.go).
+MAX_MESSAGE = 20 << 20
+
+
+class Cluster(NamedTuple):
+    """What pachd says about itself: the id in its etcd, and the CLUSTER_DEPLOYMENT_ID of its environment."""
+
+    id: str
+    deployment_id: str
+
+
+class Pachd:
+    """One connection to pachd; a context manager."""
+
+    def __init__(self, host: str, port: int, *, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+        """:param token: an authentication token, where authentication is active.
+        :param timeout: seconds for one call; a transfer of content has that much for every message.
+        :raises PachdError: python-pachyderm or grpcio is not installed.
+        """
+        try:
+            import grpc
+            from google.protobuf.empty_pb2 import Empty
+            from python_pachyderm.proto.admin import admin_pb2_grpc
+            from python_pachyderm.proto.pfs import pfs_pb2, pfs_pb2_grpc
+            from python_pachyderm.proto.pps import pps_pb2, pps_pb2_grpc
+            from python_pachyderm.proto.version.versionpb import version_pb2_grpc
+        except ImportError as error:
+            raise PachdError(
+                "a Python library is missing on the controller",
+                why=str(error),
+                fix="Install the collection's requirements.txt into ansible_playbook_python.",
+            ) from None
+        self.address = f"{host}:{port}"
+        self.pfs_pb2 = pfs_pb2
+        self.pps_pb2 = pps_pb2
+        self._empty = Empty()
+        self._error = grpc.RpcError
+        self._timeout = timeout
+        self._metadata = [("authn-token", token)] if token else []
+        self._channel = grpc.insecure_channel(
+            self.address,
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.max_send_message_length", MAX_MESSAGE),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._admin = admin_pb2_grpc.APIStub(self._channel)
+        self._version = version_pb2_grpc.APIStub(self._channel)
+        self.pfs = pfs_pb2_grpc.APIStub(self._channel)
+        self.pps = pps_pb2_grpc.APIStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def version(self) -> str:
+        """Return pachd's version, e.g. ``1.13.4``."""
+        answer = self.call(self._version.GetVersion, self._empty, "its version")
+        return f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}"
+
+    def cluster(self) -> Cluster:
+        """Return the cluster's ids."""
+        answer = self.call(self._admin.InspectCluster, self._empty, "the cluster's id")
+        return Cluster(answer.id, answer.deployment_id)
+
+    def repos(self) -> list[str]:
+        """Return the names of all repos."""
+        answer = self.call(self.pfs.ListRepo, self.pfs_pb2.ListRepoRequest(), "the repos")
+        return [info.repo.name for info in answer.repo_info]
+
+    def create_repo(self, name: str, description: str = "") -> None:
+        """Create a repo; an existing one is an error."""
+        repo = self.pfs_pb2.Repo(name=name)
+        request = self.pfs_pb2.CreateRepoRequest(repo=repo, description=description)
+        self.call(self.pfs.CreateRepo, request, f"to create repo {name}")
+
+    def delete_repo(self, name: str, *, force: bool = False) -> None:
+        """Delete a repo; pachd 1.13 accepts the deletion of a missing one.
+
+        :param force: delete it although commits of other repos descend from it.
+        """
+        repo = self.pfs_pb2.Repo(name=name)
+        self.call(self.pfs.DeleteRepo, self.pfs_pb2.DeleteRepoRequest(repo=repo, force=force), f"to delete repo {name}")
+
+    def put_file(self, repo: str, branch: str, path: str, content: IO[bytes], *, overwrite: bool = True) -> None:
+        """Write one file in one commit on ``branch``, which is made where it does not exist.
+
+        :param overwrite: replace a file of that name; otherwise the content is appended to it, pachd's default.
+        """
+        commit = self.pfs_pb2.Commit(repo=self.pfs_pb2.Repo(name=repo), id=branch)
+        first: dict[str, Any] = {"file": self.pfs_pb2.File(commit=commit, path=path)}
+        if overwrite:
+            first["overwrite_index"] = self.pfs_pb2.OverwriteIndex(index=0)
+
+        def requests() -> Iterator[Any]:
+            head = first
+            while chunk := content.read(CHUNK):
+                yield self.pfs_pb2.PutFileRequest(value=chunk, **head)
+                head = {}
+            if head:
+                yield self.pfs_pb2.PutFileRequest(value=b"", **head)
+
+        self.call(self.pfs.PutFile, requests(), f"to write {repo}@{branch}:{path}")
+
+    def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
+        """Yield the content of a file; ``commit`` is an id or a branch."""
+        where = self.pfs_pb2.Commit(repo=self.pfs_pb2.Repo(name=repo), id=commit)
+        request = self.pfs_pb2.GetFileRequest(file=self.pfs_pb2.File(commit=where, path=path))
+        for message in self.stream(self.pfs.GetFile, request, f"for {repo}@{commit}:{path}"):
+            yield bytes(message.value)
+
+    def create_pipeline(self, request: Any) -> None:
+        """Create the pipeline of a ``pps.CreatePipelineRequest``."""
+        self.call(self.pps.CreatePipeline, request, f"to create pipeline {request.pipeline.name}")
+
+    def delete_pipeline(self, name: str) -> None:
+        """Delete a pipeline and its output repo."""
+        request = self.pps_pb2.DeletePipelineRequest(pipeline=self.pps_pb2.Pipeline(name=name), force=True)
+        self.call(self.pps.DeletePipeline, request, f"to delete pipeline {name}")
+
+    def jobs(self, pipeline: str) -> list[Any]:
+        """Return the jobs of a pipeline as ``pps.JobInfo``, newest first."""
+        request = self.pps_pb2.ListJobRequest(pipeline=self.pps_pb2.Pipeline(name=pipeline), history=-1)
+        return list(self.stream(self.pps.ListJobStream, request, f"for the jobs of {pipeline}"))
+
+    def call(self, method: Callable[..., Any], request: Any, what: str) -> Any:
+        """Send one request and return the answer.
+
+        :param what: the object of "could not ask pachd …", for the message.
+        :raises PachdError: pachd refused or gave no answer.
+        """
+        try:
+            return method(request, timeout=self._timeout, metadata=self._metadata, wait_for_ready=True)
+        except self._error as error:
+            raise self._refused(error, what) from None
+
+    def stream(self, method: Callable[..., Any], request: Any, what: str) -> Iterable[Any]:
+        """Send one request and yield the answers, for as long as they come."""
+        try:
+            yield from method(request, metadata=self._metadata, wait_for_ready=False)
+        except self._error as error:
+            raise self._refused(error, what) from None
+
+    def _refused(self, error: Any, what: str) -> PachdError:
+        code = error.code().name
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            return PachdError(
+                f"pachd gave no answer when asked {what}",
+                where=self.address,
+                why=f"{error.details() or 'no reason given'} ({code.lower()})",
+                fix="Run `ansible-playbook playbooks/doctor.yml` to see why.",
+            )
+        return PachdError(f"pachd refused when asked {what}", where=self.address, why=error.details() or code.lower())
