@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,8 @@ _SERVER_FIELDS = (
 )
 # kubectl keeps the whole last manifest here, a Secret's values included.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_SECRETS_IN_JSON = ("private_key", "private_key_id", "client_secret", "refresh_token", "auths")
+_LINE = 16  # characters from which a single line of a secret counts as one
 _ALLOCATED = ("clusterIP", "clusterIPs", "healthCheckNodePort")
 
 
@@ -134,18 +137,31 @@ def without_allocations(
 
 
 def secret_values(obj: Mapping[str, Any]) -> list[str]:
-    """Return every value of a Secret, encoded and plain, longest first; an empty list for other kinds."""
+    """Return every value of a Secret in all its spellings, longest first; an empty list for other kinds."""
     if obj.get("kind") != "Secret":
         return []
-    values: set[str] = set()
-    for encoded in (obj.get("data") or {}).values():
-        values.add(encoded)
-        try:
-            values.add(base64.b64decode(encoded).decode())
-        except (ValueError, UnicodeDecodeError):
-            continue
-    values.update((obj.get("stringData") or {}).values())
-    return sorted((value for value in values if value), key=len, reverse=True)
+    values = {spelling for encoded in (obj.get("data") or {}).values() for spelling in spellings(encoded)}
+    return sorted(values, key=len, reverse=True)
+
+
+def spellings(encoded: str) -> set[str]:
+    """Return how a Secret's value may turn up in a text: encoded, plain, line by line, and the secrets inside JSON."""
+    try:
+        plain = base64.b64decode(encoded).decode().strip()
+    except ValueError:
+        return {encoded}
+    values = {encoded, plain}
+    try:
+        document = json.loads(plain)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        values.update(str(document[name]) for name in _SECRETS_IN_JSON if document.get(name))
+    for value in tuple(values):
+        if "\n" in value:
+            values.add(json.dumps(value)[1:-1])
+            values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE)
+    return {value for value in values if value}
 
 
 def scrub(text: str, values: Iterable[str]) -> str:

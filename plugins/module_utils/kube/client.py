@@ -213,7 +213,7 @@ class Kube:
 
     def portforward(self, namespace: str, pod: str, port: int) -> AbstractContextManager[tuple[str, int]]:
         """Return a context manager that yields a local (host, port) leading to ``port`` of the pod."""
-        from .portforward import PortForward  # noqa: PLC0415
+        from .portforward import PortForward
 
         return PortForward(self, namespace, port, pod=pod)
 

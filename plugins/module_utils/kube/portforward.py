@@ -135,7 +135,7 @@ class PortForward:
                 raise error
 
     def _refusal(self, refused: UpgradeRefusedError, pod: str) -> ClusterError:
-        from .client import refusal  # noqa: PLC0415 - the client imports this module
+        from .client import refusal
 
         where = f"port {self._port} of pod {self._namespace}/{pod}"
         return refusal(refused.response, "GET", where, self._kube.transport.host)
