@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError, StorageError, WaitError
-from .installation import CLUSTER_WIDE, NAMESPACED, labels, name, ours
+from .installation import CLUSTER_WIDE, NAMESPACED, labels, name, observe, ours
 from .kube.client import Ref
+from .kube.wait import wait_gone
 from .pachd.manifests import INSTALLATION_NAME, STORAGE_SECRET
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Plan:
         return {
             "namespace": self.namespace,
             "level": self.level,
+            "names": list(self.names),
             "objects": [{"kind": ref.kind, "namespace": ref.namespace or "", "name": ref.name} for ref in self.removes],
             "directories": [
                 {"part": item.part, "path": item.path, "node": item.node, "here": item.here}
@@ -150,6 +152,42 @@ class Plan:
             "foreign": list(self.foreign),
             "lines": self.lines(),
         }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a removal did, or in check mode would do; ``removed`` names objects and directories."""
+
+    plan: Plan
+    changes: list[Change]
+    removed: list[str]
+
+
+def remove(
+    kube: Kube,
+    namespace: str,
+    level: Level,
+    progress: Progress,
+    *,
+    cluster: str = "",
+    confirm: str = "",
+    check_mode: bool = False,
+    timeout: float = 300.0,
+) -> Outcome:
+    """Plan, make sure that it is meant and possible, and carry it out.
+
+    :param cluster: the cluster's name in the kubeconfig.
+    :param confirm: what the user typed in as the installation's name.
+    :raises PachopsError: see :func:`plan`, :func:`check_confirmation`, :func:`check_directories`, :func:`carry_out`.
+    """
+    nodes = kube.list("v1", "Node") if level != "app" else []
+    chosen = plan(observe(kube, namespace), level, cluster, nodes)
+    if not check_mode:
+        check_confirmation(chosen, confirm)
+    check_directories(chosen)
+    changes = carry_out(kube, chosen, progress, check_mode=check_mode, timeout=timeout)
+    removed = [f"{change.ref.kind} {change.ref.name}" for change in changes]
+    return Outcome(chosen, changes, removed + [f"directory {item.path}" for item in chosen.directories])
 
 
 def plan(installation: Installation, level: Level, cluster: str = "", nodes: Sequence[Object] = ()) -> Plan:
@@ -458,7 +496,8 @@ class _Run:
                 self.changes.append(change)
         for ref in references:
             self._progress.update(self._done, max(self._total, self._done), "objects", f"{ref.kind} {ref.name}")
-            self._wait_gone(ref)
+            if self._kube.get(ref) is not None:
+                wait_gone(self._kube, ref, max(1.0, self._deadline - time.monotonic()), self._progress)
             self._done += 1
 
     def wait_for_pods(self, selector: str) -> None:
@@ -475,23 +514,5 @@ class _Run:
                     where=f"namespace {self._namespace}",
                     why=f"still there: {listed}",
                     fix="Look at their node; the deletion goes on, and running this again continues.",
-                )
-            time.sleep(POLL)
-
-    def _wait_gone(self, ref: Ref) -> None:
-        while True:
-            left = self._kube.get(ref)
-            if left is None:
-                return
-            # Without the stamp it is a new object of the same name; a Namespace says it by its phase only at first.
-            if "deletionTimestamp" not in left["metadata"] and ref.kind != "Namespace":
-                return
-            if time.monotonic() >= self._deadline:
-                finalizers = ", ".join(left["metadata"].get("finalizers") or [])
-                raise WaitError(
-                    "an object was not gone in time",
-                    where=str(ref),
-                    why=f"it still has the finalizers {finalizers}" if finalizers else "it is still being deleted",
-                    fix="Find out what uses it; the deletion goes on, and running this again continues.",
                 )
             time.sleep(POLL)
