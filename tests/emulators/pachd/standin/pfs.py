@@ -38,11 +38,11 @@ from .errors import (
     PachError,
     PathNotFound,
 )
+from .names import SPEC_REPO, branch_of, commit_of
 
 T = TypeVar("T")
 Alive = Callable[[], bool]
 
-SPEC_REPO = "__spec__"
 OBJECT_SIZE = 512 << 20
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UUID = re.compile(r"[0-9a-f]{12}4[0-9a-f]{19}")
@@ -82,16 +82,6 @@ def parse_ancestry(reference: str) -> tuple[str, int]:
             )
     count = len(rest) + 1
     return base, -count if separator == "." else count
-
-
-def branch_of(repo: str, name: str) -> pb.Branch:
-    """Return the message that names a branch."""
-    return pb.Branch(repo=pb.Repo(name=repo), name=name)
-
-
-def commit_of(repo: str, reference: str) -> pb.Commit:
-    """Return the message that names a commit."""
-    return pb.Commit(repo=pb.Repo(name=repo), id=reference)
 
 
 def _key(branch: pb.Branch) -> tuple[str, str]:
@@ -911,8 +901,6 @@ class Pfs:
                     break
                 deleted.setdefault(current, found)
                 table.delete(txn, current)
-                if self.open.find(txn, current) is not None:
-                    self.open.delete(txn, current)
                 if current == lower.id:
                     break
                 current = found.parent_commit.id
