@@ -58,7 +58,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import PROGRESS_VARIABLE
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress_view import View
 

@@ -113,7 +113,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ImageError, InputError, PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.image_archive import (
     ArchiveImage,

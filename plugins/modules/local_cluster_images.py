@@ -66,7 +66,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.images import Containerd, archive_images
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress

@@ -76,7 +76,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 
 try:

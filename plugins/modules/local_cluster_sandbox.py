@@ -123,7 +123,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.sandbox import Sandbox
 

@@ -81,7 +81,7 @@ def prefix_end(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _messages() -> dict[str, Any]:
     return declare(
         "pachops.etcd",
@@ -153,7 +153,8 @@ class EtcdClient:
     def __init__(self, endpoint: str, timeout: float = _TIMEOUT) -> None:
         """:param endpoint: ``host:port``, optionally with ``http://`` before it.
         :param timeout: seconds that one call may take.
-        :raises InputError: when the grpcio library is missing."""
+        :raises InputError: when the grpcio library is missing.
+        """
         try:
             import grpc
         except ImportError as error:
@@ -228,9 +229,7 @@ class EtcdClient:
 
     def delete(self, key: bytes, end: bytes = b"") -> int:
         """Remove ``key``, or the range [``key``, ``end``), and return how many keys went."""
-        answer = self._call(
-            "KV", "DeleteRange", "DeleteRangeRequest", "DeleteRangeResponse", key=key, range_end=end
-        )
+        answer = self._call("KV", "DeleteRange", "DeleteRangeRequest", "DeleteRangeResponse", key=key, range_end=end)
         return int(answer.deleted)
 
     def txn(self, unchanged: Sequence[Unchanged], operations: Sequence[Put | Delete]) -> bool:

@@ -177,7 +177,8 @@ class Sandbox:
 
     def processes(self) -> list[int]:
         """Return the cluster's processes: those inside either namespace or in its cgroups, and its own programs
-        wherever they run, so that leftovers are found after the namespaces' files are gone."""
+        wherever they run, so that leftovers are found after the namespaces' files are gone.
+        """
         spaces = {("net", _inode(self.net)), ("mnt", _inode(self.mnt))} - {("net", 0), ("mnt", 0)}
         markers = (f"{self.state}/", f"{self.run}/")
         own = os.getpid()
@@ -296,7 +297,8 @@ class Sandbox:
 
     def _resolver(self) -> Path:
         """Write the inside's resolv.conf and return it: the host's name servers without those on its loopback, which
-        cannot be reached from inside."""
+        cannot be reached from inside.
+        """
         stub = Path("/run/systemd/resolve/resolv.conf")
         source = stub if stub.exists() else Path("/etc/resolv.conf")
         lines = source.read_text().splitlines() if source.exists() else []

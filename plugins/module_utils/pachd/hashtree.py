@@ -91,7 +91,7 @@ class TreeConflict(StorageError):
     """A path was to be a file and a directory at once, or objects and blocks were to be mixed in one file."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def messages() -> dict[str, Any]:
     """Return the message classes of a tree, by name."""
     return declare(

@@ -43,7 +43,9 @@ def key_of(name: str, spelling: Spelling, root: str = ROOT) -> str:
     """
     tree, slash, rest = name.partition("/")
     if tree not in TREES or not slash:
-        raise StorageError("not the name of a Pachyderm object", where=name, why=f"its tree is none of {', '.join(TREES)}")
+        raise StorageError(
+            "not the name of a Pachyderm object", where=name, why=f"its tree is none of {', '.join(TREES)}"
+        )
     if spelling is Spelling.DIRECTORY:
         return name
     path = f"{root.rstrip('/')}/{tree}/{rest}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: ARG002 - a double takes what the real one takes
+
 """A cluster in a dict, at the interface of ``kube.client.Kube``, and an installation to put into it."""
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress_view import Meter, View, amount, duration
 
 

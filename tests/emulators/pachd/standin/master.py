@@ -94,7 +94,9 @@ class Master:
             return
         self._settle(name, pointer, info, controllers[0])
 
-    def _settle(self, name: str, pointer: pb.EtcdPipelineInfo, info: pb.PipelineInfo, controller: dict[str, Any]) -> None:
+    def _settle(
+        self, name: str, pointer: pb.EtcdPipelineInfo, info: pb.PipelineInfo, controller: dict[str, Any]
+    ) -> None:
         """Bring state and number of workers together, for a pipeline whose controller is as it should be."""
         wanted = pb.PIPELINE_PAUSED if info.stopped else pb.PIPELINE_RUNNING
         problem = "" if info.stopped else self._problem(name)

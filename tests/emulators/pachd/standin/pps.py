@@ -28,21 +28,75 @@ from .pfs import Alive, Context, Pfs, now, parse_ancestry, validate_name
 DEFAULT_IMAGE = "ubuntu:16.04"
 _MOST_PIPELINES, _MOST_WORKERS = 16, 8
 _POLL = 0.1
-_KEPT = (
-    "pipeline transform tf_job parallelism_spec hashtree_spec input output_branch egress resource_requests "
-    "resource_limits sidecar_resource_limits description cache_size enable_stats salt max_queue_size service spout "
-    "chunk_spec datum_timeout job_timeout standby datum_tries scheduling_spec pod_spec pod_patch s3_out metadata "
-    "autoscaling reprocess_spec"
-).split()
-_OF_JOB = (
-    "transform parallelism_spec egress service spout output_branch resource_requests resource_limits "
-    "sidecar_resource_limits enable_stats salt chunk_spec datum_timeout job_timeout datum_tries scheduling_spec "
-    "pod_spec pod_patch"
-).split()
-_OF_RECORD = (
-    "job pipeline output_commit restart data_processed data_skipped data_total data_failed data_recovered stats "
-    "stats_commit state reason started finished"
-).split()
+_KEPT = [
+    "pipeline",
+    "transform",
+    "tf_job",
+    "parallelism_spec",
+    "hashtree_spec",
+    "input",
+    "output_branch",
+    "egress",
+    "resource_requests",
+    "resource_limits",
+    "sidecar_resource_limits",
+    "description",
+    "cache_size",
+    "enable_stats",
+    "salt",
+    "max_queue_size",
+    "service",
+    "spout",
+    "chunk_spec",
+    "datum_timeout",
+    "job_timeout",
+    "standby",
+    "datum_tries",
+    "scheduling_spec",
+    "pod_spec",
+    "pod_patch",
+    "s3_out",
+    "metadata",
+    "autoscaling",
+    "reprocess_spec",
+]
+_OF_JOB = [
+    "transform",
+    "parallelism_spec",
+    "egress",
+    "service",
+    "spout",
+    "output_branch",
+    "resource_requests",
+    "resource_limits",
+    "sidecar_resource_limits",
+    "enable_stats",
+    "salt",
+    "chunk_spec",
+    "datum_timeout",
+    "job_timeout",
+    "datum_tries",
+    "scheduling_spec",
+    "pod_spec",
+    "pod_patch",
+]
+_OF_RECORD = [
+    "job",
+    "pipeline",
+    "output_commit",
+    "restart",
+    "data_processed",
+    "data_skipped",
+    "data_total",
+    "data_failed",
+    "data_recovered",
+    "stats",
+    "stats_commit",
+    "state",
+    "reason",
+    "started",
+    "finished",
+]
 
 
 def _copy(source: Any, target: Any, fields: list[str]) -> None:
@@ -174,7 +228,9 @@ class Pps:
 
     def _write_specification(self, info: pb.PipelineInfo, branch: str, update: bool) -> pfs_pb.Commit:
         """Put a specification into a commit on a branch of its own, which is given up again, and return the commit."""
-        start = pfs_pb.StartCommitRequest(parent=commit_of(SPEC_REPO, info.pipeline.name if update else ""), branch=branch)
+        start = pfs_pb.StartCommitRequest(
+            parent=commit_of(SPEC_REPO, info.pipeline.name if update else ""), branch=branch
+        )
         commit = self._pfs.write(lambda context: self._pfs.start_commit(context, start))
         self._pfs.put_files(iter([_specification_file(info, commit.id)]))
         self._pfs.write(lambda context: self._pfs.delete_branch(context, branch_of(SPEC_REPO, branch)))
@@ -197,7 +253,9 @@ class Pps:
         if existing is None:
             if pfs.repos.find(context.txn, name) is None:
                 pfs.create_repo(context, name, f"Output repo for pipeline {name}.")
-            pointer = pb.EtcdPipelineInfo(spec_commit=spec_commit, state=pb.PIPELINE_STARTING, parallelism=_workers(info))
+            pointer = pb.EtcdPipelineInfo(
+                spec_commit=spec_commit, state=pb.PIPELINE_STARTING, parallelism=_workers(info)
+            )
             self.pipelines.create(context.txn, name, pointer)
         else:
             context.finish_later(output)
@@ -292,7 +350,9 @@ class Pps:
         if existing is not None:
             return
         if info.parallelism_spec.constant > _MOST_WORKERS:
-            raise PachError(f"an activation key is required to create pipelines with parallelism more than {_MOST_WORKERS}")
+            raise PachError(
+                f"an activation key is required to create pipelines with parallelism more than {_MOST_WORKERS}"
+            )
         count = self._etcd.count(self.pipelines.prefix.encode())
         if count >= _MOST_PIPELINES:
             raise PachError(

@@ -155,7 +155,9 @@ class Worker:
             for job in found:
                 if job.state not in TERMINAL:
                     done = info.HasField("tree") or bool(info.trees)
-                    reason = "" if done else "output commit is finished without data, but job state has not been updated"
+                    reason = (
+                        "" if done else "output commit is finished without data, but job state has not been updated"
+                    )
                     self._update(job, pb.JOB_SUCCESS if done else pb.JOB_KILLED, reason)
             return
         if found:

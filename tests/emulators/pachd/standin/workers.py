@@ -106,7 +106,11 @@ def _pod(settings: Settings, pointer: pb.EtcdPipelineInfo, info: pb.PipelineInfo
         raise PachError("STORAGE_UPLOAD_CONCURRENCY_LIMIT not found")
     volumes, mounts, user_variables = _secrets(info.transform)
     volumes += [{"name": each, "emptyDir": {}} for each in ("pach-bin", "pach-tmp", "pachyderm-worker")]
-    mounts += [_mount("pach-bin", "/pach-bin"), _mount("pach-tmp", settings.cache_root), _mount("pachyderm-worker", "/pfs")]
+    mounts += [
+        _mount("pach-bin", "/pach-bin"),
+        _mount("pach-tmp", settings.cache_root),
+        _mount("pachyderm-worker", "/pfs"),
+    ]
     if settings.host_path:
         volumes.append({"name": "pach-disk", "hostPath": {"path": settings.host_path}})
         storage_mounts = [_mount("pach-disk", settings.root)]
