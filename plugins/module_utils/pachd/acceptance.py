@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import findings
 from ..errors import PachdError, PachopsError
 from ..findings import Finding
 from ..kube.client import Kube
 from ..progress import Progress
-from .client import Pachd
+from .client import Cluster, Pachd
 from .versions import Release
 
 REPO_PREFIX = "pachops-acceptance-"
@@ -50,6 +50,13 @@ class Expected:
     cluster_roles: bool = False
 
 
+class Proof(NamedTuple):
+    """What was proven; ``version`` as pachd says it, in full."""
+
+    version: str
+    findings: list[Finding]
+
+
 def prove(
     kube: Kube,
     namespace: str,
@@ -61,7 +68,7 @@ def prove(
     timeout: float = 120.0,
     progress: Progress | None = None,
     connect: Callable[..., Pachd] = Pachd,
-) -> list[Finding]:
+) -> Proof:
     """Return one finding per proof; all are tried, whatever the others say.
 
     :param token: authentication token; without one, proofs that need it are reported as warnings on a cluster where
@@ -83,17 +90,18 @@ def prove(
         kube.portforward(namespace, name, port) as (host, local),
         connect(host, local, token=token, timeout=timeout) as pachd,
     ):
-        found += _identity(pachd, expected)
+        version = pachd.version()
+        found += _identity(version, pachd.cluster(), expected)
         found.append(_self_test(kube, namespace, name, expected))
         if not write:
-            return found
+            return Proof(version, found)
         progress.update(detail="a file goes through the object store", done=2, total=4, unit="proofs")
         found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
         if pipeline_image:
             progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
             found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
     progress.update(done=4, total=4, unit="proofs")
-    return found
+    return Proof(version, found)
 
 
 def ready_pod(kube: Kube, namespace: str) -> dict[str, Any]:
@@ -115,11 +123,11 @@ def ready_pod(kube: Kube, namespace: str) -> dict[str, Any]:
     )
 
 
-def _identity(pachd: Pachd, expected: Expected) -> list[Finding]:
-    version, cluster = pachd.version(), pachd.cluster()
+def _identity(version: str, cluster: Cluster, expected: Expected) -> list[Finding]:
     wanted = expected.release.version
     answers = []
-    if version == wanted:
+    # Builds other than the maker's own append something, "-dirty" or a commit.
+    if version == wanted or version.startswith((f"{wanted}-", f"{wanted}+")):
         answers.append(findings.ok("version", f"pachd {version} answers", wanted))
     else:
         fix = "Check which image the tag holds (pachyderm_images, pachyderm_image_registry)."

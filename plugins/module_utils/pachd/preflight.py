@@ -8,6 +8,7 @@ look at is a warning and not a failure.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ _UNITS: Mapping[str, Decimal] = {
     "Ti": Decimal(2) ** 40,
     "Pi": Decimal(2) ** 50,
 }
+_QUANTITY = re.compile(r"(?P<number>\d+(\.\d+)?(e\d+)?)(?P<unit>[A-Za-z]*)")
 _IN_TREE = {"kubernetes.io/gce-pd": "pd.csi.storage.gke.io", "kubernetes.io/aws-ebs": "ebs.csi.aws.com"}
 
 
@@ -323,11 +325,10 @@ def quantity(text: str) -> Decimal:
 
     :raises ValueError: not a quantity.
     """
-    digits = text.rstrip("".join(_UNITS))
-    unit = text[len(digits) :]
-    if unit not in _UNITS or not digits:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match["unit"] not in _UNITS:
         raise ValueError(f"{text!r} is not a quantity")
-    return Decimal(digits) * _UNITS[unit]
+    return Decimal(match["number"]) * _UNITS[match["unit"]]
 
 
 def _secrets(kube: Kube, request: Request) -> Iterator[Finding]:
