@@ -201,7 +201,9 @@ class Kube:
         response = self.request("GET", path, query=query)
         if response.status in (400, 404):
             return ""
-        return self._checked(response, "GET", f"log of pod {namespace}/{pod}").body.decode("utf-8", "replace")
+        text = self._checked(response, "GET", f"log of pod {namespace}/{pod}").body.decode("utf-8", "replace")
+        # The kubelet's answer for a container that it has removed already, with status 200.
+        return "" if text.startswith("unable to retrieve container logs for ") else text
 
     def events(self, namespace: str, name: str) -> Objects:
         """Return the events about the object ``name``, oldest first."""

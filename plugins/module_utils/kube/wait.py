@@ -257,9 +257,10 @@ class _Wait:
         words = [end, str(ended.get("message") or "").strip(), str(killed.get("message", "")) if killed else ""]
         fix = "Raise its memory limit." if ended.get("reason") == "OOMKilled" else "Read the lines above."
         what = f"the container {status['name']} crashes again and again"
-        return Trouble(
-            "crash", what, where, "; ".join(filter(None, words)), fix, pod, str(status["name"]), previous=True
-        )
+        why = "; ".join(filter(None, words))
+        # While it runs again, the crashed one's log is that of the previous container.
+        again = bool(status.get("state", {}).get("running"))
+        return Trouble("crash", what, where, why, fix, pod, str(status["name"]), previous=again)
 
     def _failed_job(self, view: View) -> Trouble:
         condition = _condition_of(view.obj or {}, "Failed")
@@ -313,8 +314,9 @@ class _Wait:
         if redactor.blind:
             return f"\n(the log is withheld: {redactor.blind} cannot be read, so nothing in it could be hidden)"
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        text = self.kube.logs(namespace, name, container, _READ_LINES, previous) if previous else ""
-        text = text or self.kube.logs(namespace, name, container, _READ_LINES)
+        text = ""
+        for earlier in (previous, not previous):
+            text = text or self.kube.logs(namespace, name, container, _READ_LINES, earlier)
         lines = "\n".join(f"  {line}" for line in telling_lines(text))
         return f"\nlast lines of {container}:\n{lines}\n" if lines else ""
 
