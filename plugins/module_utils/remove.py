@@ -10,12 +10,14 @@ Levels, each containing the one before:
 
 - ``app``: everything that runs.  etcd's data, the storage secret and the record of the installation stay, so that a
   deploy brings everything back.
-- ``metadata``: etcd's claims or directory, and the record with the deployment id.
-- ``data``: the objects, and the storage secret.
+- ``metadata``: etcd's claims or directory.  The record stays: it says where the objects are, and its deployment id lets
+  users' pachctl connect again after a restore.
+- ``data``: the objects, the storage secret and the record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -235,7 +237,7 @@ def _goes(installation: Installation, kind: str, obj: Mapping[str, Any], level: 
     if kind == "PersistentVolumeClaim":
         return level != "app" and _etcd_claim(installation, obj)
     if kind == "ConfigMap" and name(obj) == INSTALLATION_NAME:
-        return level != "app" and ours(obj)
+        return level == "data" and ours(obj)
     if kind == "Secret" and name(obj) == STORAGE_SECRET:
         return level == "data" and ours(obj)
     if kind == "Pod":
@@ -326,8 +328,8 @@ def _keeps(installation: Installation, level: Level) -> list[str]:
         found += [f"etcd's claim {claim}" for claim in claims]
         if "metadata" in installation.host_paths:
             found.append(f"etcd's directory {installation.host_paths['metadata']}")
-        if installation.record is not None:
-            found.append(f"ConfigMap {INSTALLATION_NAME} with the deployment id {installation.deployment_id}")
+    if level != "data" and installation.record is not None:
+        found.append(f"ConfigMap {INSTALLATION_NAME} with the deployment id {installation.deployment_id}")
     secret = installation.storage_secret
     if secret is not None and (level != "data" or not ours(secret)):
         found.append(f"Secret {STORAGE_SECRET}" + ("" if ours(secret) else ", which you keep yourself"))
@@ -465,6 +467,9 @@ def _late_workers(kube: Kube, chosen: Plan) -> list[Ref]:
 def _remove_directory(path: Path) -> None:
     try:
         shutil.rmtree(path)
+        # What held only this is of no use any more.
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
     except FileNotFoundError:
         return
     except OSError as failure:

@@ -33,8 +33,9 @@ options:
     description:
       - V(app) removes what runs and keeps etcd's data, the storage secret and the deployment id, so that a deploy
         brings everything back.
-      - V(metadata) also removes etcd's claims or directory, and the deployment id.
-      - V(data) also removes the objects and the storage secret. It is refused where the objects are in a bucket.
+      - V(metadata) also removes etcd's claims or directory.
+      - V(data) also removes the objects, the storage secret, the deployment id, and the namespace where this collection
+        made it and nothing else is in it. It is refused where the objects are in a bucket.
     type: str
     choices: [app, metadata, data]
     default: app

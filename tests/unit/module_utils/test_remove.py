@@ -95,14 +95,14 @@ def test_app_takes_what_runs_and_keeps_what_is_needed_to_come_back() -> None:
     assert "nothing is there any more" in planned(kube, "app").lines()[0]
 
 
-def test_metadata_after_app_takes_claims_and_record() -> None:
+def test_metadata_after_app_takes_the_claims() -> None:
     kube = cluster(etcd_storage={"type": "claim"})
     run(kube, "app")
     chosen = run(kube, "metadata")
     assert [(ref.kind, ref.name) for ref in chosen.removes] == [
         ("PersistentVolumeClaim", "etcd-storage-etcd-0"),
-        ("ConfigMap", "pachops-installation"),
     ]
+    assert "ConfigMap pachops-installation with the deployment id d3pl0y" in chosen.keeps
     assert {ref.kind for ref in kube.objects} == {"Namespace", "ConfigMap", "Secret"}
     assert planned(kube, "metadata").empty
 
