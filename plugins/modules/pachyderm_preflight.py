@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Find what would keep Pachyderm from being deployed."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ module: pachyderm_preflight
 short_description: Find what would keep Pachyderm from being deployed
 version_added: 0.1.0
 description:
-  - Looks at the options, the cluster and the images, and reports all findings at once, each with what was found, what is
-    wanted and how to get there.
+  - Looks at the options, the cluster and the images, and reports all findings at once, each with what was found, what
+    is wanted and how to get there.
   - It takes at most 20 seconds and changes nothing.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
@@ -130,7 +131,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         namespace=params["namespace"],
         archives=params["image_archives"],
         image_check=params["image_check"],
-        secret_comes_later=params["storage_secret"] == "later",
+        secret_comes_later=params["storage_secret"] == "later",  # noqa: S105 - no password, a choice
         adopt=params["adopt"],
     )
     found = preflight.inspect(lambda: connect(params["kubeconfig"], params["context"]), params, request)

@@ -86,20 +86,19 @@ def prove(
     # The peer port answers the same calls and never speaks TLS, whose certificate would not name a local port.
     port = expected.release.peer_port if tls else expected.release.grpc_port
     found: list[Finding] = []
-    with (
-        kube.portforward(namespace, name, port) as (host, local),
-        connect(host, local, token=token, timeout=timeout) as pachd,
-    ):
-        version = pachd.version()
-        found += _identity(version, pachd.cluster(), expected)
-        found.append(_self_test(kube, namespace, name, expected))
-        if not write:
-            return Proof(version, found)
-        progress.update(detail="a file goes through the object store", done=2, total=4, unit="proofs")
-        found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
-        if pipeline_image:
-            progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
-            found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
+    with kube.portforward(namespace, name, port) as address:
+        host, local = address
+        with connect(host, local, token=token, timeout=timeout) as pachd:
+            version = pachd.version()
+            found += _identity(version, pachd.cluster(), expected)
+            found.append(_self_test(kube, namespace, name, expected))
+            if not write:
+                return Proof(version, found)
+            progress.update(detail="a file goes through the object store", done=2, total=4, unit="proofs")
+            found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
+            if pipeline_image:
+                progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
+                found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
     progress.update(done=4, total=4, unit="proofs")
     return Proof(version, found)
 
