@@ -28,6 +28,11 @@ options:
     type: list
     elements: path
     default: []
+  imported_images:
+    description: Full names of images that the nodes are known to have.
+    type: list
+    elements: str
+    default: []
   image_check:
     description:
       - How grave it is when an image's registry cannot be asked from the controller.
@@ -130,6 +135,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     request = preflight.Request(
         namespace=params["namespace"],
         archives=params["image_archives"],
+        imported=params["imported_images"],
         image_check=params["image_check"],
         secret_comes_later=params["storage_secret"] == "later",  # noqa: S105 - no password, a choice
         adopt=params["adopt"],
@@ -157,6 +163,7 @@ def main() -> None:
             **KUBE_ARGUMENT_SPEC,
             **SETTINGS_SPEC,
             "image_archives": {"type": "list", "elements": "path", "default": []},
+            "imported_images": {"type": "list", "elements": "str", "default": []},
             "image_check": {"type": "str", "choices": ["error", "warning", "off"], "default": "error"},
             "storage_secret": {
                 "type": "str",

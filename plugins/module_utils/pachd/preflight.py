@@ -55,6 +55,7 @@ class Request:
 
     :param settings: None where the options could not be used; only checks that do without run then.
     :param archives: image archives that are, or are about to be, imported into the cluster's nodes.
+    :param imported: names of images that were imported already.
     :param image_check: how grave it is that a registry cannot be asked from here; ``off`` asks none.
     :param secret_comes_later: the storage secret is written after the preflight, so that its absence is no finding.
     :param send: see :func:`.images.check`.
@@ -63,6 +64,7 @@ class Request:
     namespace: str
     settings: Settings | None = None
     archives: Sequence[str] = ()
+    imported: Sequence[str] = ()
     image_check: ImageCheck = "error"
     secret_comes_later: bool = False
     adopt: bool = False
@@ -360,9 +362,9 @@ def _images(kube: Kube | None, request: Request) -> Iterator[Finding]:
     settings = request.settings
     if settings is None or request.image_check == "off":
         return
-    imported: set[str] = set()
+    imported = set(request.imported)
     try:
-        imported = images.archive_images(request.archives)
+        imported |= images.archive_images(request.archives)
     except ImageError as error:
         yield findings.error("image-archives", _found(error), "archives that can be read", error.fix)
     present: set[str] = set()

@@ -19,6 +19,7 @@ VARIABLE = re.compile(r"^(?:# )?([a-z][a-z0-9]*(?:_[a-z0-9]+)*):(?: |$)", re.MUL
 NOT_IN_INVENTORIES = {
     *("pachyderm_kubeconfig", "pachyderm_kube_context", "pachyderm_backend"),
     *("pachyderm_storage_secret", "pachyderm_storage_secret_checksum"),
+    *("pachyderm_default_images", "pachyderm_imported_images"),
     *("storage_secret_kubeconfig", "storage_secret_context", "storage_secret_namespace", "storage_secret_backend"),
 }
 OF_ANOTHER_BACKEND = {

@@ -47,6 +47,7 @@ class Server(
         self.repos: dict[str, dict[str, bytes]] = {}
         self.refuse = ""
         self.garble = False
+        self.logs = True
         self.token = ""
         self.job_states: list[int] = [pps_pb2.JOB_RUNNING, pps_pb2.JOB_SUCCESS]
         self.pipelines: list[str] = []
@@ -102,6 +103,11 @@ class Server(
     def DeletePipeline(self, request: Any, _context: Any) -> Any:
         self.pipelines.remove(request.pipeline.name)
         return empty_pb2.Empty()
+
+    def GetLogs(self, _request: Any, context: Any) -> Iterator[Any]:
+        if not self.logs:
+            context.abort(grpc.StatusCode.UNKNOWN, "pods is forbidden")
+        yield pps_pb2.LogMessage(message="a line")
 
     def ListJobStream(self, request: Any, _context: Any) -> Iterator[Any]:
         state = self.job_states.pop(0) if len(self.job_states) > 1 else self.job_states[0]
@@ -193,6 +199,17 @@ def test_nodes_are_out_of_reach_by_design(kube: FakeKube) -> None:
     assert prove(kube)["kubernetes-self-test"].severity == "ok"
     asked = acceptance.Expected(release=release("1.13.4"), cluster_roles=True)
     assert prove(kube, asked)["kubernetes-self-test"].severity == "error"
+
+
+def test_a_log_that_could_not_be_read_too_early_is_read_again(kube: FakeKube, server: Server) -> None:
+    line = "unable to access kubernetes logs, Pachyderm will continue to work but 'pachctl logs' will not work. error: "
+    kube.logged["pachd-1"] = line + "the server rejected our request for an unknown reason (get pods pachd-1)"
+    assert prove(kube)["kubernetes-self-test"].severity == "ok"
+    server.logs = False
+    assert prove(kube)["kubernetes-self-test"].severity == "error"
+    server.logs = True
+    kube.logged["pachd-1"] = line + 'pods "pachd-1" is forbidden'
+    assert prove(kube)["kubernetes-self-test"].severity == "error"
 
 
 def test_an_object_store_that_changes_content(kube: FakeKube, server: Server) -> None:

@@ -181,6 +181,11 @@ def test_adopting_ends_pachctls_etcd_before_another_opens_its_directory(waits: l
         ({}, {"etcd_members": 3}, ["number of members was 1 and would become 3"]),
         ({}, {"host_path": "/data/elsewhere"}, ["host-path", "/data/elsewhere/etcd"]),
         ({}, {"backend": "aws"}, ["backend was local and would become aws"]),
+        (
+            {"images": {"etcd": "docker.io/pachyderm/etcd:v3.5.35"}},
+            {"images": {"etcd": "docker.io/pachyderm/etcd:v3.3.5"}},
+            ["v3.5.35", "cannot read newer data"],
+        ),
         ({}, {"etcd_storage": {"type": "claim"}}, ["volume was the node's directory", "a claim per member"]),
         (
             {"backend": "gcp"},
