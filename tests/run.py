@@ -12,9 +12,11 @@ the first stage is what installs everything else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 REPORTS = ROOT / ".cache" / "reports"
 SCENARIOS_FIRST = ("local_cluster",)
+# Seconds after which a command is ended: nothing may keep CI waiting for ever.
+LONGEST = 2400
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
 OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
@@ -115,6 +119,7 @@ def stages() -> dict[str, list[Command]]:
             tool("coverage", "erase"),
             pytest("unit", "tests/unit", "-n", "auto", coverage=True),
         ],
+        "cores": [script("tests/gates/cores")],
         "docs": [script("docs/docsite/build")],
         "quickstart": [
             Command("make quickstart", ("make", "quickstart"), cluster=True),
@@ -139,9 +144,31 @@ def counts(report: Path, status: int) -> tuple[int, int, int]:
         failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         skipped += int(suite.get("skipped", 0))
     # A run that collected nothing, or that was interrupted, did not pass.
+    passed = total - failed - skipped
     if (status and not failed) or not total:
         failed += 1
-    return max(total - failed - skipped, 0), failed, skipped
+    return passed, failed, skipped
+
+
+def wait(argv: tuple[str, ...], environment: dict[str, str]) -> int:
+    """Run a program and return its exit status; what hangs is ended with everything that it started."""
+    try:
+        process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        print(f"{argv[0]}: {error.strerror}", flush=True)
+        return 127
+    try:
+        return process.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        print(f"It did not end within {LONGEST} s.", flush=True)
+        return 124
+    finally:
+        if process.poll() is None:
+            for deadly in (signal.SIGTERM, signal.SIGKILL):
+                os.killpg(process.pid, deadly)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                    break
 
 
 def run(stage: str, command: Command) -> Outcome:
@@ -155,13 +182,7 @@ def run(stage: str, command: Command) -> Outcome:
     environment["PATH"] = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
-    try:
-        status = subprocess.run(
-            command.argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False
-        ).returncode
-    except OSError as error:
-        print(f"{command.argv[0]}: {error.strerror}", flush=True)
-        status = 127
+    status = wait(command.argv, environment)
     seconds = time.monotonic() - start
     if not status and command.limit is not None and seconds > command.limit:
         print(f"It ended well, but took longer than {command.limit:.0f} s.", flush=True)
@@ -172,7 +193,7 @@ def run(stage: str, command: Command) -> Outcome:
     outcome = Outcome(stage, command, passed, failed, skipped, seconds)
     print(f"--- {command.name}: {outcome.verdict} in {outcome.seconds:.0f} s", flush=True)
     if failed and "KUBECONFIG" in environment:
-        subprocess.run([str(ROOT / "tests/e2e/diagnose")], cwd=ROOT, env=environment, check=False)
+        wait((str(ROOT / "tests/e2e/diagnose"),), environment)
     return outcome
 
 
