@@ -33,7 +33,9 @@ options:
     elements: str
     required: true
   files:
-    description: The image's files. A file with neither O(files[].src), O(files[].content) nor O(files[].link) is a directory.
+    description:
+      - The image's files.
+      - One with neither O(files[].src), O(files[].content) nor O(files[].link) is a directory.
     type: list
     elements: dict
     required: true

@@ -25,7 +25,9 @@ attributes:
     support: full
 options:
   archives:
-    description: The archives, in any of the forms that C(docker save) and C(podman save) write. All are read before any is imported.
+    description:
+      - The archives, in any of the forms that C(docker save) and C(podman save) write.
+      - All are read before any is imported.
     type: list
     elements: path
     required: true
@@ -49,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: The images in the archives, by the names under which pods find them, with the digest of their configuration.
+  description: The images in the archives by the names under which pods find them, each with its configuration's digest.
   returned: success
   type: dict
   sample:

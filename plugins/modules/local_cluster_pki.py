@@ -66,7 +66,7 @@ written:
   elements: str
   sample: [ca, kube-apiserver]
 fingerprints:
-  description: A digest of every certificate and public key, by file name; what a program uses has changed when its digest has.
+  description: A digest of every certificate and public key, by file name.
   returned: success
   type: dict
   sample: {ca.crt: 0a1b2c3d4e5f6071}
@@ -77,13 +77,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-
-try:
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.pki import Pki
-except ImportError as error:
-    IMPORT_ERROR: ImportError | None = error
-else:
-    IMPORT_ERROR = None
+from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.pki import MISSING_LIBRARY, Pki
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -112,8 +106,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib(IMPORT_ERROR.name or "cryptography"), exception=str(IMPORT_ERROR))
+    if MISSING_LIBRARY is not None:
+        library = missing_required_lib(MISSING_LIBRARY.name or "cryptography")
+        module.fail_json(msg=library, exception=str(MISSING_LIBRARY))
     try:
         module.exit_json(**run(module))
     except PachopsError as error:

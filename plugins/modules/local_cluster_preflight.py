@@ -11,8 +11,8 @@ module: local_cluster_preflight
 short_description: Find out whether this machine can serve a local cluster
 version_added: 0.1.0
 description:
-  - Looks at the operating system, rights, packages, memory, disk and networks, and returns everything that stands in the way
-    of a local cluster at once. Changes nothing, and fails only when an option is malformed.
+  - Looks at the operating system, rights, packages, memory, disk and networks, and returns everything that stands in
+    the way of a local cluster at once. Changes nothing, and fails only when an option is malformed.
 author: [The pachops.pachyderm contributors]
 extends_documentation_fragment: [pachops.pachyderm.attributes, pachops.pachyderm.attributes.info_module]
 options:

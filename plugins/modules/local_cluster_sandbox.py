@@ -11,9 +11,9 @@ module: local_cluster_sandbox
 short_description: Namespaces, addresses and cgroups of a local Kubernetes cluster
 version_added: 0.1.0
 description:
-  - Gives a local cluster a network namespace and a mount namespace of its own, a veth pair to the host, an nftables table
-    that masquerades its way out and keeps other machines from being forwarded in, and its cgroups.
-  - Removing it ends every process inside, and deletes the namespaces, mounts, interface, table, cgroups and directories.
+  - Gives a local cluster a network namespace and a mount namespace of its own, a veth pair to the host, an nftables
+    table that masquerades its way out and keeps other machines from being forwarded in, and its cgroups.
+  - Removing it ends every process inside, and deletes namespaces, mounts, interface, table, cgroups and directories.
     The settings of the machine that a cluster changes are put back when the last one goes.
   - The role P(pachops.pachyderm.local_cluster#role) uses it; it is of little use alone.
 author: [The pachops.pachyderm contributors]

@@ -16,25 +16,27 @@ import hashlib
 import ipaddress
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
 from ..errors import ClusterError
+
+try:
+    import yaml
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError as error:
+    MISSING_LIBRARY: ImportError | None = error
+else:
+    MISSING_LIBRARY = None
 
 CA_DAYS = 3650
 LEAF_DAYS = 730
 # A run of the role renews what would expire before somebody is likely to run it again.
 RENEW_DAYS = 90
-
-_SERVER = ExtendedKeyUsageOID.SERVER_AUTH
-_CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ class _Work:
         key = ec.generate_private_key(ec.SECP256R1())
         authority = x509.load_pem_x509_certificate((self.directory / f"{leaf.authority}.crt").read_bytes())
         signer = _load_key(self.directory / f"{leaf.authority}.key")
-        uses = [use for use, wanted in ((_SERVER, leaf.server), (_CLIENT, leaf.client)) if wanted]
+        server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+        uses = [use for use, wanted in ((server, leaf.server), (client, leaf.client)) if wanted]
         builder = (
             self._builder(subject, authority.subject, key.public_key(), LEAF_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -322,7 +325,7 @@ def _alternative_names(certificate: x509.Certificate) -> Sequence[x509.GeneralNa
 def _load_key(place: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(place.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{place} holds another kind of key")
+        raise ValueError(f"{place} holds another kind of key")  # noqa: TRY004  # the file is wrong, not the call
     return key
 
 
@@ -342,11 +345,3 @@ def _write(target: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def expiry(directory: Path) -> Mapping[str, datetime.datetime]:
-    """Return when each certificate in ``directory`` ends, by file name."""
-    return {
-        place.name: x509.load_pem_x509_certificate(place.read_bytes()).not_valid_after_utc
-        for place in sorted(directory.glob("*.crt"))
-    }

@@ -30,8 +30,8 @@ WAY_OUT = "or use a cluster that you have: give its kubeconfig (-e kubeconfig=/p
 class Host:
     """What is known of this machine; a test makes one up.
 
-    Sizes are in bytes; ``packages`` are the installed distribution packages; ``capabilities`` is the effective set as the
-    kernel prints it; ``go`` is the version on PATH ("1.26.8"), empty where there is none.
+    Sizes are in bytes; ``packages`` are the installed distribution packages; ``capabilities`` is the effective set as
+    the kernel prints it; ``go`` is the version on PATH ("1.26.8"), empty where there is none.
     """
 
     system: str
@@ -133,18 +133,18 @@ def check(
                 "disk",
                 f"{host.disk_free / GIB:.1f} GiB free",
                 f"{disk / GIB:.1f} GiB free (local_cluster_required_disk)",
-                f"Free some space, or set local_cluster_root_dir and local_cluster_cache_dir to a larger disk, {WAY_OUT}",
+                f"Free some, or set local_cluster_root_dir and local_cluster_cache_dir to a larger disk, {WAY_OUT}",
             )
         )
-    for taken in other_interfaces(subnet, interface) if others is None else others:
-        findings.append(
-            error(
-                "node-subnet",
-                f"{taken} overlaps {subnet}",
-                "a network that this machine does not use",
-                "Set local_cluster_node_subnet to a free /24.",
-            )
+    findings += [
+        error(
+            "node-subnet",
+            f"{taken} overlaps {subnet}",
+            "a network that this machine does not use",
+            "Set local_cluster_node_subnet to a free /24.",
         )
+        for taken in (other_interfaces(subnet, interface) if others is None else others)
+    ]
     if not findings:
         size = f"{host.memory / GIB:.0f} GiB of memory, {host.disk_free / GIB:.0f} GiB of disk free"
         findings.append(ok("host", f"{host.system} {host.architecture}, {size}"))

@@ -24,7 +24,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,7 +251,7 @@ class Sandbox:
         for place in (self.run, self.state):
             # Nothing may be mounted below by now: what follows deletes without looking.
             if mounted := self._host_mounts():
-                raise ClusterError("cannot remove the local cluster", where=mounted[0], why="it is still mounted")
+                raise ClusterError("cannot remove the local cluster", where=str(mounted[0]), why="it is still mounted")
             _remove_tree(place)
             with contextlib.suppress(OSError):
                 place.parent.rmdir()
@@ -382,7 +382,12 @@ class Sandbox:
                 "  }\n"
             )
         else:
-            rules += f'  chain closed {{\n    type filter hook forward priority filter; policy accept;\n    iifname "{self.interface}" drop\n  }}\n'
+            rules += (
+                "  chain closed {\n"
+                "    type filter hook forward priority filter; policy accept;\n"
+                f'    iifname "{self.interface}" drop\n'
+                "  }\n"
+            )
         _run("nft", "-f", "-", stdin=rules + "}\n")
 
     def _filter_is_set(self) -> bool:
@@ -468,10 +473,10 @@ class Sandbox:
         made: list[str] = []
         with contextlib.suppress(OSError, ValueError):
             made = json.loads(self._mount_points_file.read_text())
-        for place in sorted(made, reverse=True):
+        for made_here in sorted(made, reverse=True):
             # rmdir refuses what somebody else has filled meanwhile.
             with contextlib.suppress(OSError):
-                Path(place).rmdir()
+                Path(made_here).rmdir()
         self._mount_points_file.unlink(missing_ok=True)
         for place in (self.state.parent, self.run.parent):
             with contextlib.suppress(OSError):
@@ -546,9 +551,8 @@ def _is_program(process: Path, markers: Sequence[str]) -> bool:
     return bool(known) and any(marker in word for word in words for marker in markers)
 
 
-def _kill(find: object) -> None:
+def _kill(find: Callable[[], list[int]]) -> None:
     """End the processes that ``find()`` returns, until it returns none."""
-    assert callable(find)
     deadline = time.monotonic() + _KILL_SECONDS
     while pids := find():
         if time.monotonic() > deadline:
