@@ -225,3 +225,26 @@ def test_the_role_is_idempotent_and_leaks_nothing_however_loud(
         for value in secrets.values():
             assert value not in output
             assert base64.b64encode(value.encode()).decode() not in output
+
+
+def test_a_json_key_in_a_variable_does_not_leak(
+    root: Path, kube: Kube, kubeconfig: str, namespace: str, tmp_path: Path
+) -> None:
+    key = {
+        "type": "service_account",
+        "project_id": "example-project",
+        "client_email": "pachyderm@example-project.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "private_key": "-----BEGIN PRIVATE KEY-----\ntell-nobody-0123456789abcdef\n-----END PRIVATE KEY-----\n",
+    }
+    variables = {
+        "backend": "gcp",
+        "kubeconfig": kubeconfig,
+        "storage_secret_namespace": namespace,
+        "storage_secret_gcp_bucket": "example-bucket",
+    }
+    for given in (key, json.dumps(key)):
+        run = play(root, tmp_path, "-vvv", "--diff", **variables, storage_secret_gcp_credentials=given)
+        assert run.returncode == 0, run.stdout
+        assert "tell-nobody" not in run.stdout + run.stderr
+    assert json.loads(content(kube, namespace)["google-cred"]) == key
