@@ -419,6 +419,8 @@ def test_known_noise_in_the_log_is_no_finding() -> None:
     kube.logged["pachd-7d9f"] = (
         "2026-11-22T14:04:42Z ERROR Error setting server state: invalid character 'p' after top-level value\n"
         "2026-11-22T14:04:42Z ERROR unable to access kubernetes nodeslist, Pachyderm will continue. error: forbidden\n"
+        "2026-11-22T14:04:42Z ERROR unable to access kubernetes logs, Pachyderm will continue to work but 'pachctl logs' "
+        "will not work. error: the server rejected our request for an unknown reason (get pods pachd-0)\n"
         "2026-11-22T14:04:42Z ERROR error while watching kubernetes pods: Timeout: Too large resource version\n"
         "2026-11-22T14:04:42Z INFO validating kubernetes access returned no errors\n"
     )
