@@ -36,7 +36,15 @@ USER_IMAGE = f"docker.io/pachops/python:{PYTHON}"
 STANDIN = ROOT / "tests" / "emulators" / "pachd" / "standin"
 UTILS = ROOT / "plugins" / "module_utils"
 #: The parts of the engine that the stand-in uses.
-ENGINE = ("errors.py", "protobuf.py", "etcd", "stores", "pachd/hashtree.py", "pachd/objects.py", "pachd/storage_secret.py")
+ENGINE = (
+    "errors.py",
+    "protobuf.py",
+    "etcd",
+    "stores",
+    "pachd/hashtree.py",
+    "pachd/objects.py",
+    "pachd/storage_secret.py",
+)
 ENGINE_FURTHER = ("findings.py",)
 PACKAGE = "ansible_collections/pachops/pachyderm/plugins/module_utils"
 #: boto3 describes every service of AWS; S3 and its sign-on need these.
@@ -83,7 +91,9 @@ def plan(cache: Path, version: str) -> dict[str, object]:
     recipe = Path(__file__).read_bytes()
     root_key = digest(SUITE, *PACKAGES)
     libraries_key = digest(root_key, (HERE / "requirements.txt").read_bytes(), *locked())
-    image_key = digest(recipe, libraries_key, version, *(part for name, path in sources() for part in (name, path.read_bytes())))
+    image_key = digest(
+        recipe, libraries_key, version, *(part for name, path in sources() for part in (name, path.read_bytes()))
+    )
     images = cache / "images"
     archives = {
         "pachd": images / f"pachd-standin-{version}-{image_key}.tar",
@@ -120,7 +130,9 @@ def _tree(directory: Path, prefix: str, skip: tuple[str, ...] = ()) -> list[Entr
         if path.is_symlink():
             entries.append(Entry(f"{prefix}/{relative}", link=os.readlink(path)))
         elif path.is_file():
-            entries.append(Entry(f"{prefix}/{relative}", source=path, mode=0o755 if os.access(path, os.X_OK) else 0o644))
+            entries.append(
+                Entry(f"{prefix}/{relative}", source=path, mode=0o755 if os.access(path, os.X_OK) else 0o644)
+            )
     return entries
 
 
@@ -128,7 +140,7 @@ def _is_needed(relative: str) -> bool:
     parts = relative.split("/")
     if parts[:2] == ["botocore", "data"] and len(parts) > 2:
         return parts[2] in BOTO_SERVICES
-    return not (parts[:2] == ["boto3", "data"] and len(parts) > 2 and parts[2] != "s3") and "bin" != parts[0]
+    return not (parts[:2] == ["boto3", "data"] and len(parts) > 2 and parts[2] != "s3") and parts[0] != "bin"
 
 
 def _libraries(directory: Path, prefix: str) -> list[Entry]:
@@ -152,7 +164,7 @@ def _app(version: str, libraries: Path, prefix: str) -> list[Entry]:
     return entries + _libraries(libraries, f"{prefix}/site")
 
 
-INIT = f'''#!/usr/bin/python3 -ISB
+INIT = f"""#!/usr/bin/python3 -ISB
 # A test double, not Pachyderm: gives the user's container a Python of its own, whatever that image has.
 import os, shutil
 for name in os.listdir("/app/pach-bin"):
@@ -163,7 +175,7 @@ for name in os.listdir("/app/pach-bin"):
         shutil.copytree(source, target, symlinks=True)
     else:
         shutil.copy2(source, target)
-'''
+"""
 
 
 def _relocatable(root: Path, further: Path, target: Path) -> None:
@@ -203,7 +215,15 @@ def _relocatable(root: Path, further: Path, target: Path) -> None:
     loader = next(name for name in copied if name.startswith("ld-linux"))
     home = f"{PACH_BIN}/python"
     subprocess.run(
-        ["patchelf", "--set-interpreter", f"{home}/so/{loader}", "--force-rpath", "--set-rpath", f"{home}/so", str(python)],
+        [
+            "patchelf",
+            "--set-interpreter",
+            f"{home}/so/{loader}",
+            "--force-rpath",
+            "--set-rpath",
+            f"{home}/so",
+            str(python),
+        ],
         check=True,
     )
 
