@@ -23,7 +23,7 @@ from ..kube.client import Access, Kube, Ref
 from ..kube.kinds import kind_of
 from . import deployment, images, manifests, storage_secret
 from .settings import Settings
-from .versions import KUBERNETES_MINORS
+from .versions import KUBERNETES_MINORS, SUPPORTED
 
 Object = dict[str, Any]
 ImageCheck = Literal["error", "warning", "off"]
@@ -219,6 +219,19 @@ def _foreign_installation(kube: Kube, request: Request) -> Iterator[Finding]:
         deployment.refuse_orphaned_data(kube, request.settings)
     except InputError as error:
         yield findings.error("existing-data", error.why, "the values that the installation has", error.fix)
+
+
+def _version_step(kube: Kube, request: Request) -> Iterator[Finding]:
+    record = kube.get(Ref("v1", "ConfigMap", request.namespace, manifests.INSTALLATION_NAME))
+    old = str(((record or {}).get("data") or {}).get("pachyderm-version", ""))
+    if request.settings is None or old not in SUPPORTED or old == request.settings.release.version:
+        return
+    new = request.settings.release.version
+    if SUPPORTED.index(new) < SUPPORTED.index(old):
+        fix = f"Keep pachyderm_version={old}, or take a backup first: Pachyderm's makers never supported this."
+        yield findings.warning("version-step", f"{old} would go back to {new}", "the same version, or a newer one", fix)
+    else:
+        yield findings.ok("version-step", f"{old} will be upgraded to {new}; workers follow when pachd is ready")
 
 
 def _storage_class(kube: Kube, request: Request) -> Iterator[Finding]:
@@ -422,6 +435,7 @@ _CHECKS: tuple[Callable[[Kube, Request], Iterable[Finding]], ...] = (
     _namespace,
     _permissions,
     _foreign_installation,
+    _version_step,
     _storage_class,
     _nodes,
     _limits,

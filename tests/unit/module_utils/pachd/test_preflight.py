@@ -160,6 +160,14 @@ def test_somebody_elses_installation_and_settings_that_lose_data() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "severity"), [("1.12.5", "1.13.4", "ok"), ("1.13.4", "1.12.5", "warning"), ("1.13.4", "1.13.4", "")]
+)
+def test_another_version_than_before(old: str, new: str, severity: str) -> None:
+    found = inspect(ApplyingKube([node(), *installation(version=old)]), {"version": new})
+    assert [item.severity for item in found.get("version-step", [])] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
     ("classes", "wanted", "severity", "text"),
     [
         ([], "", "error", "no default; there are: none"),
