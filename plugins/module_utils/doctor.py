@@ -20,6 +20,7 @@ from .findings import Finding, error, ok, warning
 from .installation import labels, name, pod_ready, restarts, waiting
 from .kube.wait import telling_lines
 from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA
+from .pachd.options import SETTINGS_SPEC
 from .pachd.preflight import ImageCheck, Request, inspect
 from .pachd.storage_secret import ENVIRONMENT
 
@@ -61,15 +62,18 @@ _BAD_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnav
 _TROUBLE = re.compile(
     r"^\S+ (ERROR|FATAL|PANIC) |level=(error|fatal|panic)|\"level\":\s*\"(error|fatal|panic)\"|^panic: "
 )
-# Seen on healthy installations of 1.13.4: the first two concern a cache between several pachds, which asks for etcd's
-# v2 API; the third is a watch that pachd opens anew.
-_HARMLESS = ("Error setting server state", "sharder.", "Too large resource version")
+# Seen on healthy installations of 1.13.4: a request that failed by its sender's fault, the cache between several pachds
+# asking for etcd's v2 API, watches opened anew, pipelines just created or deleted.
+_HARMLESS = re.compile(
+    r"(ERROR|\") ?(\w+\.)+API\.\w+ \{|Error setting server state|sharder\.|Too large resource version"
+    r"|PPS master: (error retrieving RC|could not update resources)|falling back to"
+)
 # src/server/pps/server/api_server.go (validateKube): what pachd may not do in Kubernetes; it goes on without it.
 _SELF_TEST = re.compile(r"unable to .*kubernetes")
 # Reading nodes is needed only for pipelines with a COEFFICIENT, and namespaced roles cannot allow it.
 _NODES = "unable to access kubernetes nodeslist"
-# pachd reads its own log within a second of its start, when the kubelet has often not reported its container as running;
-# only a refusal by RBAC is a lasting one.
+# pachd reads its own log within a second of its start, when the kubelet has often not reported its container as
+# running; only a refusal by RBAC is a lasting one.
 _FORBIDDEN = "forbidden"
 
 
@@ -92,7 +96,7 @@ def diagnose(
     """Find what would keep a deployment from working, and what is wrong with the one that is there.
 
     :param connect: returns the cluster's client; its failure is a finding like any other.
-    :param options: the options of ``pachyderm_deploy``.
+    :param options: the options of ``pachyderm_deploy``; those at their defaults are taken from the installation.
     :param archives: image archives whose images count as available.
     :param image_check: how grave it is that a registry cannot be asked.
     :param timeout: seconds for each question to etcd or pachd.
@@ -103,9 +107,35 @@ def diagnose(
     with contextlib.suppress(ClusterError):
         evidence = gather(connect(), namespace, str(options.get("version") or ""), timeout)
     installed = evidence is not None and evidence.installation.runs
+    if evidence is not None:
+        options = judged_by(options, evidence.installation.settings())
     request = Request(namespace, archives=archives, image_check=image_check, secret_comes_later=not installed)
     found = inspect(connect, options, request)
     return Diagnosis(found + (examine(evidence) if evidence else []), installed)
+
+
+def judged_by(options: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` with what ``found`` says wherever the user left an option at its default.
+
+    An installation is healthy or not by its own settings; whether others would fit it is the preflight's question.
+    """
+    judged = dict(options)
+    for option, value in found.items():
+        given = options.get(option)
+        if isinstance(value, dict):
+            kept = {
+                key: item
+                for key, item in (given or {}).items()
+                if not _left(item, SETTINGS_SPEC[option]["options"][key])
+            }
+            judged[option] = {**(given or {}), **{key: item for key, item in value.items() if item}, **kept}
+        elif value and _left(given, SETTINGS_SPEC[option]):
+            judged[option] = value
+    return judged
+
+
+def _left(value: Any, spec: Mapping[str, Any]) -> bool:
+    return value in (None, "", {}, []) or value == spec.get("default")
 
 
 def examine(evidence: Evidence) -> list[Finding]:
@@ -593,7 +623,7 @@ def check_pachd_pods(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _log_findings(log: str, *, running: bool) -> Iterator[Finding]:
-    lines = [line.strip() for line in log.splitlines() if not any(word in line for word in _HARMLESS)]
+    lines = [line.strip() for line in log.splitlines() if not _HARMLESS.search(line)]
     complaints = [line for line in lines if _SELF_TEST.search(line)]
     self_test = [line for line in complaints if _NODES not in line and _FORBIDDEN in line]
     if self_test:

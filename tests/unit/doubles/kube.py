@@ -112,6 +112,10 @@ class FakeKube:
         self._allowed("get", "pods/log")
         return (self.previously if previous else self.logged).get(pod, "")
 
+    def can_i(self, accesses: Sequence[Any]) -> list[Any]:
+        self._allowed("create", "selfsubjectaccessreviews")
+        return []
+
     def server_version(self) -> str:
         return "1.34.4"
 

@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils import evidence as evidence_module
-from ansible_collections.pachops.pachyderm.plugins.module_utils.doctor import etcd_flags, examine, tag
-from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, PachdError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.doctor import (
+    diagnose,
+    etcd_flags,
+    examine,
+    judged_by,
+    tag,
+)
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, EtcdError, PachdError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, Status
 from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import EtcdState, Evidence, gather
 from ansible_collections.pachops.pachyderm.plugins.module_utils.findings import Finding
@@ -419,8 +425,10 @@ def test_known_noise_in_the_log_is_no_finding() -> None:
     kube.logged["pachd-7d9f"] = (
         "2026-11-22T14:04:42Z ERROR Error setting server state: invalid character 'p' after top-level value\n"
         "2026-11-22T14:04:42Z ERROR unable to access kubernetes nodeslist, Pachyderm will continue. error: forbidden\n"
-        "2026-11-22T14:04:42Z ERROR unable to access kubernetes logs, Pachyderm will continue to work but 'pachctl logs' "
-        "will not work. error: the server rejected our request for an unknown reason (get pods pachd-0)\n"
+        "2026-11-22T14:04:42Z ERROR unable to access kubernetes logs, Pachyderm will continue to work but. error: the "
+        "server rejected our request for an unknown reason (get pods pachd-0)\n"
+        '2026-11-22T14:04:42Z ERROR pfs.API.InspectCommit {"error":"commit a not found in repo b"}\n'
+        '2026-11-22T14:04:42Z ERROR PPS master: error retrieving RC for "x": RC not found; retrying in 1s\n'
         "2026-11-22T14:04:42Z ERROR error while watching kubernetes pods: Timeout: Too large resource version\n"
         "2026-11-22T14:04:42Z INFO validating kubernetes access returned no errors\n"
     )
@@ -463,6 +471,47 @@ def test_evidence_without_answers_is_judged_without_them() -> None:
     assert installed.etcd is None
     assert "cannot forward" in installed.etcd_trouble
     assert isinstance(installed, Evidence)
+
+
+def test_an_installation_is_judged_by_its_own_settings() -> None:
+    kube = cluster(etcd_storage={"type": "claim", "size": "20Gi"}, images={"pachd": "r.example/pachd:1.13.4"})
+    found = gather(kube, NAMESPACE).installation.settings()
+    options = {
+        "version": "1.13.4",
+        "backend": "local",
+        "images": None,
+        "etcd_storage": {"type": "auto", "size": "10Gi"},
+    }
+    judged = judged_by(options, found)
+    assert judged["images"]["pachd"] == "r.example/pachd:1.13.4"
+    assert judged["images"]["etcd"] == "docker.io/pachyderm/etcd:v3.3.5"
+    assert judged["etcd_storage"] == {"type": "claim", "size": "20Gi"}
+    assert judged["host_path"] == "/var/pachyderm/pachyderm"
+    given = judged_by({**options, "images": {"pachd": "mine:1", "etcd": ""}, "host_path": "/srv/p"}, found)
+    assert given["images"]["pachd"] == "mine:1"
+    assert given["images"]["etcd"] == "docker.io/pachyderm/etcd:v3.3.5"
+    assert given["host_path"] == "/srv/p"
+    assert gather(FakeKube(), NAMESPACE).installation.settings() == {}
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_diagnosis_has_the_preflights_findings_and_ours() -> None:
+    kube = cluster()
+    kube.objects[SECRET]["data"] = {}
+    diagnosis = diagnose(lambda: kube, {"namespace": NAMESPACE, "version": "1.13.4"}, image_check="off")
+    checks = {item.check for item in diagnosis.findings}
+    assert diagnosis.installed
+    assert {"settings", "api", "permissions", "etcd-flags", "pachd-version"} <= checks
+    assert not [item for item in diagnosis.findings if item.severity == "error"], diagnosis.findings
+
+
+def test_an_api_that_does_not_answer_is_a_finding() -> None:
+    def refuse() -> Any:
+        raise ClusterError("cannot reach the Kubernetes API", where="https://nowhere", why="refused", fix="Look.")
+
+    diagnosis = diagnose(refuse, {"namespace": NAMESPACE}, image_check="off")
+    assert not diagnosis.installed
+    assert [item.check for item in diagnosis.findings if item.severity == "error"] == ["api"]
 
 
 def test_flags_are_read_from_arguments_shell_lines_and_variables() -> None:
