@@ -76,7 +76,7 @@ class Status:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """Return the end of the range that holds exactly the keys beginning with ``prefix`` (``\\0``: all keys)."""
+    r"""Return the end of the range that holds exactly the keys beginning with ``prefix`` (``\0``: all keys)."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
 

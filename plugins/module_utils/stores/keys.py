@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How Pachyderm 1.x spells the names of its objects, per storage backend.
 
-An object's canonical name is ``<tree>/<name>``, with one of the trees ``block``, ``object``, ``tag`` and ``index``.  pachd
-joins it to PACH_ROOT and hands the result to the backend's client, which may reverse it.  Facts:
+An object's canonical name is ``<tree>/<name>``, with one of the trees ``block``, ``object``, ``tag`` and ``index``.
+pachd joins it to PACH_ROOT and hands the result to the backend's client, which may reverse it.  Facts:
 ``src/server/pfs/server/server.go`` and ``src/server/pkg/obj`` of v1.13.4.
 """
 
