@@ -108,7 +108,7 @@ def stages() -> dict[str, list[Command]]:
             tool("ruff", "format", "--check", "--quiet", ".", label="ruff format"),
             script("tests/gates/mypy"),
             tool("yamllint", "--strict", "."),
-            tool("ansible-lint", "--offline", "--quiet"),
+            tool("ansible-lint", "--offline", "-q"),
             tool("reuse", "lint", "--lines"),
             tool("antsibull-changelog", "lint"),
         ],
@@ -180,6 +180,8 @@ def run(stage: str, command: Command) -> Outcome:
     start = time.monotonic()
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment["PATH"] = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
+    if not sys.stdout.isatty():
+        environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
     status = wait(command.argv, environment)
