@@ -3,7 +3,8 @@
 """The file trees of Pachyderm 1.x commits: read, change, write.
 
 A commit names its files by one object in the *tree* form (commits that users write) or by several objects in the
-*shard* form (outputs of pipelines).  Both are frames, a length of eight bytes (little-endian, signed) and that many bytes:
+*shard* form (outputs of pipelines).  Both are frames, a length of eight bytes (little-endian, signed) and that
+many bytes:
 
 * tree: for each bucket, ``fs`` and then ``changed``, its header, its keys and values in turn, and the one byte ``*``;
 * shard: keys and values in turn; each path is in exactly one shard of a commit.
