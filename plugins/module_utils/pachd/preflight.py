@@ -85,7 +85,7 @@ def inspect(connect: Callable[[], Kube], options: Mapping[str, Any], request: Re
             findings.ok("settings", f"Pachyderm {request.settings.release.version}, all settings fit together")
         )
     except InputError as error:
-        found += [findings.error("settings", part, "see there", error.fix) for part in error.why.split("; ")]
+        found += [findings.error("settings", part, "", error.fix) for part in error.why.split("; ")]
     found += _libraries()
     try:
         kube = connect()
