@@ -46,7 +46,7 @@ Alive = Callable[[], bool]
 OBJECT_SIZE = 512 << 20
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UUID = re.compile(r"[0-9a-f]{12}4[0-9a-f]{19}")
-_POLL = 0.1
+_POLL = 0.2
 
 
 def now() -> Timestamp:

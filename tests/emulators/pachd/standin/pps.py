@@ -27,7 +27,7 @@ from .pfs import Alive, Context, Pfs, now, parse_ancestry, validate_name
 
 DEFAULT_IMAGE = "ubuntu:16.04"
 _MOST_PIPELINES, _MOST_WORKERS = 16, 8
-_POLL = 0.1
+_POLL = 0.2
 _KEPT = [
     "pipeline",
     "transform",

@@ -19,10 +19,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient, Put, Unchanged
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.hashtree import decode_block_ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects, new_id
+from ansible_collections.pachops.pachyderm.plugins.module_utils.protobuf import declare
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
-from python_pachyderm.proto.admin import admin_pb2, admin_pb2_grpc
 from python_pachyderm.proto.auth import auth_pb2_grpc
 from python_pachyderm.proto.debug import debug_pb2_grpc
 from python_pachyderm.proto.enterprise import enterprise_pb2, enterprise_pb2_grpc
@@ -515,14 +515,15 @@ def version_message(version: str) -> Any:
     return version_pb2.Version(major=major, minor=minor, micro=micro, additional="-standin")
 
 
-class Admin(admin_pb2_grpc.APIServicer):
-    """admin.API: what cluster this is."""
-
-    def __init__(self, cluster: str, deployment: str) -> None:
-        self._info = admin_pb2.ClusterInfo(id=cluster, deployment_id=deployment)
-
-    def InspectCluster(self, request: Any, context: Any) -> Any:
-        return self._info
+def _admin(cluster: str, deployment: str) -> Any:
+    """Return admin.API's one method; python-pachyderm's own classes would load every earlier version's with them."""
+    info = declare("pachops.admin", {"ClusterInfo": [("id", 1, "string"), ("deployment_id", 2, "string")]})["ClusterInfo"]
+    method = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: info(id=cluster, deployment_id=deployment),
+        request_deserializer=Empty.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return grpc.method_handlers_generic_handler("admin.API", {"InspectCluster": method})
 
 
 class Enterprise(enterprise_pb2_grpc.APIServicer):
@@ -593,7 +594,7 @@ class Standin:
         if mode == "full":
             kube.self_test()
             _once(etcd, b"master_token", StringValue(value=new_id()).SerializeToString())
-        admin = Admin(cluster, self.settings.deployment_id)
+        admin = _admin(cluster, self.settings.deployment_id)
         health = []
         ports = [self.settings.port, self.settings.peer_port] if mode == "full" else [self.settings.peer_port]
         for port in ports:
@@ -618,7 +619,7 @@ class Standin:
         objects: Objects,
         transactions: Transactions,
         pps: Pps,
-        admin: Admin,
+        admin: Any,
         with_objects: bool,
     ) -> Health:
         server = grpc.server(
@@ -642,7 +643,7 @@ class Standin:
         enterprise_pb2_grpc.add_APIServicer_to_server(Enterprise(), server)
         debug = _refusing(debug_pb2_grpc.DebugServicer, str(NotImplementedHere("debug.Debug")))
         debug_pb2_grpc.add_DebugServicer_to_server(debug, server)
-        admin_pb2_grpc.add_APIServicer_to_server(admin, server)
+        server.add_generic_rpc_handlers((admin,))
         version_pb2_grpc.add_APIServicer_to_server(Version(self.version), server)
         health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
