@@ -59,7 +59,7 @@ def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """Where the pachd under test is; in a cluster it is reached by a port-forward."""
     given = request.config.getoption("--pachd-address")
     if given:
-        host, _, port = given.rpartition(":")
+        host, _unused, port = given.rpartition(":")
         yield host, int(port)
         return
     from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect

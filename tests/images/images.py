@@ -53,7 +53,18 @@ BOTO_SERVICES = ("s3", "sts", "sso", "sso-oidc", "endpoints.json", "partitions.j
 #: What a worker imports.
 OF_WORKER = ("standin", "ansible_collections", "google", "grpc", "python_pachyderm", "typing_extensions.pyc")
 #: Parts of Python's library that nothing here imports.
-UNUSED = ("distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "unittest", "venv")
+UNUSED = (
+    "distutils",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tkinter",
+    "turtledemo",
+    "unittest",
+    "venv",
+)
 #: Where the worker's own Python ends up in every pod: an emptyDir that pachd mounts.
 PACH_BIN = "/pach-bin"
 
@@ -146,7 +157,9 @@ def _is_needed(relative: str) -> bool:
 
 
 def _program(path: str, interpreter: str, library: str, call: str) -> Entry:
-    text = f"#!{interpreter} -ISB\n# A test double, not Pachyderm.\nimport sys\nsys.path.insert(0, '{library}')\n{call}\n"
+    text = (
+        f"#!{interpreter} -ISB\n# A test double, not Pachyderm.\nimport sys\nsys.path.insert(0, '{library}')\n{call}\n"
+    )
     return Entry(path, content=text.encode(), mode=0o755)
 
 
@@ -158,7 +171,7 @@ main()"""
 
 WORKER = "from standin.worker import main; main()"
 
-INIT = f'''#!/app/pach-bin/python/bin/init -ISB
+INIT = f"""#!/app/pach-bin/python/bin/init -ISB
 # A test double, not Pachyderm: gives the user's container a Python of its own, whatever that image has.
 import os, shutil
 for name in os.listdir("/app/pach-bin"):
@@ -168,7 +181,7 @@ for name in os.listdir("/app/pach-bin"):
         shutil.copytree(source, target, symlinks=True)
     else:
         shutil.copy2(source, target)
-'''
+"""
 
 
 class Runtime:
@@ -177,7 +190,8 @@ class Runtime:
     def __init__(self, root: Path, libraries: Path, target: Path) -> None:
         """:param root: the tar of a Debian root that has Python.
         :param libraries: a directory of Python libraries.
-        :param target: where to build; what is there is removed."""
+        :param target: where to build; what is there is removed.
+        """
         shutil.rmtree(target, ignore_errors=True)
         self.python, self.site = target / "python", target / "site"
         self._standard = self.python / "lib" / f"python{PYTHON}"
@@ -213,7 +227,13 @@ class Runtime:
 
     def _compile(self) -> None:
         """Compile all modules, so that no start does it, and put the standard ones into one file."""
-        call = [str(self.python / "so" / self.loader), "--library-path", str(self.python / "so"), str(self._program), "-IS"]
+        call = [
+            str(self.python / "so" / self.loader),
+            "--library-path",
+            str(self.python / "so"),
+            str(self._program),
+            "-IS",
+        ]
         for directory in (self._standard, self.site):
             subprocess.run([*call, "-m", "compileall", "-b", "-q", "-j", "2", str(directory)], check=True)
         for directory in (self._standard, self.site):
@@ -242,7 +262,9 @@ def _libraries(archive: tarfile.TarFile, programs: list[Path], target: Path) -> 
     copied: set[str] = set()
     left = list(programs)
     while left:
-        needed = subprocess.run(["patchelf", "--print-needed", str(left.pop())], check=True, capture_output=True, text=True)
+        needed = subprocess.run(
+            ["patchelf", "--print-needed", str(left.pop())], check=True, capture_output=True, text=True
+        )
         for name in set(needed.stdout.split()) & set(members) - copied:
             copied.add(name)
             member = members[name]

@@ -36,7 +36,7 @@ def main() -> None:
     standin = Standin(settings, version())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_unused: stop.set())
     standin.start(options.mode)
     stop.wait()
     for server in standin.servers:

@@ -203,7 +203,7 @@ class PfsApi(pfs_pb2_grpc.APIServicer):
         try:
             self._pfs.put_files(requests)
         finally:
-            for _ in requests:  # a client that is refused may still be sending
+            for _unused in requests:  # a client that is refused may still be sending
                 pass
         return Empty()
 
@@ -266,7 +266,7 @@ class ObjectApi(pfs_pb2_grpc.ObjectAPIServicer):
                 tags.extend(each.name for each in request.tags)
                 yield request.value
 
-        name, _ = self._objects.put(chunks())
+        name, _unused = self._objects.put(chunks())
         for tag in tags:
             self._objects.tag(name, tag)
         return pb.Object(hash=name)
@@ -429,7 +429,7 @@ class Transactions(transaction_pb2_grpc.APIServicer):
     def _all(self, each: Any, info: Any) -> list[Any]:
         answers = []
         for position, request in enumerate(info.requests):
-            fields = [field for field, _ in request.ListFields()]
+            fields = [field for field, _unused in request.ListFields()]
             answer = transaction_pb2.TransactionResponse()
             for field in fields:
                 known = info.responses[position].commit.id if position < len(info.responses) else ""
@@ -457,7 +457,7 @@ class Transactions(transaction_pb2_grpc.APIServicer):
         return self._table.get(self._pfs.reading(), request.transaction.id)
 
     def ListTransaction(self, request: Any, context: Any) -> Any:
-        infos = [info for _, info, _ in self._table.newest_first(self._pfs.etcd)]
+        infos = [info for _unused, info, _unused in self._table.newest_first(self._pfs.etcd)]
         return transaction_pb2.TransactionInfos(transaction_info=infos)
 
     def DeleteTransaction(self, request: Any, context: Any) -> Empty:
@@ -517,7 +517,9 @@ def version_message(version: str) -> Any:
 
 def _admin(cluster: str, deployment: str) -> Any:
     """Return admin.API's one method; python-pachyderm's own classes would load every earlier version's with them."""
-    info = declare("pachops.admin", {"ClusterInfo": [("id", 1, "string"), ("deployment_id", 2, "string")]})["ClusterInfo"]
+    info = declare("pachops.admin", {"ClusterInfo": [("id", 1, "string"), ("deployment_id", 2, "string")]})[
+        "ClusterInfo"
+    ]
     method = grpc.unary_unary_rpc_method_handler(
         lambda _request, _context: info(id=cluster, deployment_id=deployment),
         request_deserializer=Empty.FromString,
