@@ -179,7 +179,7 @@ class Kube:
         return change
 
     def merge(self, ref: Ref, patch: Mapping[str, Any]) -> None:
-        """Change an existing object by a JSON merge patch; None removes a field, which an apply does only to its own."""
+        """Change an existing object by a JSON merge patch; None removes a field; an apply only its own."""
         query = [("fieldManager", FIELD_MANAGER)]
         response = self.request("PATCH", ref.path(), query=query, body=json.dumps(patch), content_type=_MERGE)
         self._checked(response, "PATCH", str(ref))
