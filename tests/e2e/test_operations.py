@@ -85,6 +85,7 @@ def test_doctor_names_every_planted_fault_and_deploy_mends_them(cluster: Cluster
         "spec": {
             # Paused, so that the running pod stays and only what is written down is wrong.
             "paused": True,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
             "template": {"spec": {"containers": [{**spec["template"]["spec"]["containers"][0], "env": environment}]}},
         }
     }
@@ -100,8 +101,9 @@ def test_doctor_names_every_planted_fault_and_deploy_mends_them(cluster: Cluster
     assert run.status != 0
     for check in ("etcd-service", "storage-secret", "pachd-docker-socket", "pachd-service"):
         assert f"✗ {check}" in run.output, run.output
-    assert "! pachd-metrics" in run.output, run.output
-    assert run.output.count("fix:") >= 5
+    for check in ("pachd-strategy", "pachd-metrics"):
+        assert f"! {check}" in run.output, run.output
+    assert run.output.count("fix:") >= 6
 
     unpause = json.dumps({"spec": {"paused": None}})
     kube.request("PATCH", pachd.path(), body=unpause, content_type="application/merge-patch+json")
