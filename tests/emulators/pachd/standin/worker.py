@@ -7,10 +7,12 @@ One worker of a pipeline does all of its work, while the others wait for its loc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -202,6 +204,7 @@ class Job:
         self._job = job
         self._commit = commit
         self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
         self._killed = ""
         self._ended = threading.Event()
 
@@ -292,9 +295,15 @@ class Job:
             if limit and time.monotonic() - start > limit:
                 self._killed = "job timed out"
             if self._killed and not self._ended.is_set():
-                if self._process is not None:
-                    self._process.kill()
+                self._kill()
                 return
+
+    def _kill(self) -> None:
+        """Kill the user's code with all that it started, since children keep its output open."""
+        with self._lock:
+            if self._process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
 
     def _check(self) -> None:
         if self._killed:
@@ -438,28 +447,33 @@ class Job:
             user = pwd.getpwnam(transform.user)
             arguments = {"user": user.pw_uid, "group": user.pw_gid}
         self._say("beginning to run user code", datum, master=False)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-            cwd=transform.working_dir or None,
-            **arguments,
-        )
+        with self._lock:
+            self._process = process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=environment,
+                cwd=transform.working_dir or None,
+                start_new_session=True,
+                **arguments,
+            )
+        if self._killed:  # while there was no process to kill yet
+            self._kill()
         limit = self._info.datum_timeout.ToSeconds() if self._info.HasField("datum_timeout") else None
-        timer = threading.Timer(limit, self._process.kill) if limit else None
+        timer = threading.Timer(limit, self._kill) if limit else None
         if timer:
             timer.start()
-        feeder = threading.Thread(target=_feed, args=(self._process, "\n".join(stdin) + "\n" if stdin else ""))
+        feeder = threading.Thread(target=_feed, args=(process, "\n".join(stdin) + "\n" if stdin else ""))
         feeder.start()
-        for line in self._process.stdout or ():
+        for line in process.stdout or ():
             self._say(line.rstrip("\n"), datum, user=True)
-        status = self._process.wait()
+        status = process.wait()
         feeder.join()
-        self._process = None
+        with self._lock:
+            self._process = None
         if timer:
             timer.cancel()
         self._check()
