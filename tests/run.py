@@ -66,7 +66,7 @@ def pytest(label: str, *arguments: str, coverage: bool = False, diagnose: bool =
     """Return a pytest command that leaves a JUnit report, and coverage data where asked."""
     report = REPORTS / f"{label}.xml"
     measured = ("--cov", "--cov-append", "--cov-report=") if coverage else ()
-    argv = (str(BIN / "pytest"), *arguments, *measured, f"--junitxml={report}", "-q", "-p", "no:cacheprovider")
+    argv = (str(BIN / "pytest"), *arguments, *measured, f"--junitxml={report}", "-q")
     return Command(f"pytest {label}", argv, report=report, diagnose=diagnose)
 
 

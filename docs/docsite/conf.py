@@ -35,11 +35,11 @@ html_copy_source = False
 html_theme_options = {"vcs_pageview_mode": "", "documentation_home_url": "index.html", "topbar_links": {}}
 
 
-def _link_to_repository(app, docname, source):  # noqa: ANN001, ANN202, ARG001 Sphinx's signature
+def _link_to_repository(app, docname, source):  # noqa: ARG001 Sphinx's signature
     """Lead links that leave docs/ to the repository, where code hosts' readers already are."""
     source[0] = source[0].replace("](../", "](https://github.com/pachops/pachyderm/blob/main/")
 
 
-def setup(app):  # noqa: ANN001, ANN201
+def setup(app):
     """Connect the hook above."""
     app.connect("source-read", _link_to_repository)

@@ -59,6 +59,10 @@ class StorageError(PachopsError):
     """The object store refused, or holds something else than expected."""
 
 
+class EtcdError(PachopsError):
+    """etcd could not be reached or refused."""
+
+
 class PachdError(PachopsError):
     """pachd could not be asked, or its answer is not what a sound installation gives."""
 

@@ -250,15 +250,9 @@ def _with_deployment_id(kube: Kube, settings: Settings, outcome: Outcome, *, che
 
 
 def _ensure_namespace(kube: Kube, namespace: str, outcome: Outcome, *, check_mode: bool) -> None:
-    live = kube.get(Ref("v1", "Namespace", None, namespace))
-    if live is None:
-        outcome.changes.append(kube.apply(manifests.namespace_object(namespace), check_mode))
-    elif (live.get("status") or {}).get("phase") == "Terminating":
-        raise InputError(
-            "the namespace is being deleted",
-            where=f"namespace {namespace}",
-            fix="Wait until it is gone, or choose another one.",
-        )
+    change = kube.ensure(manifests.namespace_object(namespace), check_mode)
+    if change.changed:
+        outcome.changes.append(change)
 
 
 def _release_etcd(kube: Kube, settings: Settings) -> None:

@@ -4,8 +4,8 @@
 
 ``component(name, settings)`` returns the objects of ``base``, ``etcd``, ``pachd`` or ``dash`` in the order in which
 they have to be applied; nothing here talks to a cluster.  Names, labels, ports and variables are the contract that
-pachd, its workers and pachctl rely on (``src/server/pkg/deploy/assets/assets.go`` of pachyderm v1.13.4); where an object
-differs from what ``pachctl deploy`` writes, a comment says why.
+pachd, its workers and pachctl rely on (``src/server/pkg/deploy/assets/assets.go`` of pachyderm v1.13.4); where an
+object differs from what ``pachctl deploy`` writes, a comment says why.
 """
 
 from __future__ import annotations

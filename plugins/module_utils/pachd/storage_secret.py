@@ -275,13 +275,14 @@ def check_existing(data: Mapping[str, bytes | str], backend: str) -> list[Findin
     if wanted is None:
         return validate(StorageOptions(backend=backend))
     findings = [*_check_presence(values, wanted), *_check_spelling(values, wanted)]
-    for finding in validate(_options_of(values, backend, auth)):
-        # What is missing has been said, by its key's name.
-        if not finding.found.endswith(" is missing"):
-            findings.append(_in_terms_of_keys(finding, backend))
-    for key in ("minio-secure", "minio-signature"):
-        if backend == "minio" and values.get(key) not in (None, "", "0", "1"):
-            findings.append(error("secret-keys", f"key {key} is {values[key]!r}", "0 or 1", f"Correct {key}."))
+    judged = validate(_options_of(values, backend, auth))
+    # What is missing has been said, by its key's name.
+    findings += [_in_terms_of_keys(item, backend) for item in judged if not item.found.endswith(" is missing")]
+    findings += [
+        error("secret-keys", f"key {key} is {values[key]!r}", "0 or 1", f"Correct {key}.")
+        for key in ("minio-secure", "minio-signature")
+        if backend == "minio" and values.get(key) not in (None, "", "0", "1")
+    ]
     if values.get("amazon-distribution"):
         findings.append(_check_cloudfront(values))
     return findings

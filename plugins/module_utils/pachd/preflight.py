@@ -1,0 +1,426 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Everything that would keep a deployment from working, found before anything is written, and all at once.
+
+Each check is a function of :class:`Request` that yields findings; none stops the others, and what an identity may not
+look at is a warning and not a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from .. import findings
+from ..errors import ClusterError, ImageError, InputError, PachopsError
+from ..findings import Finding
+from ..kube.client import Access, Kube, Ref
+from ..kube.kinds import kind_of
+from . import deployment, images, manifests, storage_secret
+from .settings import Settings
+from .versions import KUBERNETES_MINORS
+
+Object = dict[str, Any]
+ImageCheck = Literal["error", "warning", "off"]
+
+# Seconds for all of it; connecting to an unreachable API takes ten of them.
+BUDGET = 18.0
+
+_UNITS: Mapping[str, Decimal] = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
+}
+_IN_TREE = {"kubernetes.io/gce-pd": "pd.csi.storage.gke.io", "kubernetes.io/aws-ebs": "ebs.csi.aws.com"}
+
+
+@dataclass
+class Request:
+    """What is to be deployed, and where.
+
+    :param settings: None where the options could not be used; only checks that do without run then.
+    :param archives: image archives that are, or are about to be, imported into the cluster's nodes.
+    :param image_check: how grave it is that a registry cannot be asked from here; ``off`` asks none.
+    :param secret_comes_later: the storage secret is written after the preflight, so that its absence is no finding.
+    :param send: see :func:`.images.check`.
+    """
+
+    namespace: str
+    settings: Settings | None = None
+    archives: Sequence[str] = ()
+    image_check: ImageCheck = "error"
+    secret_comes_later: bool = False
+    adopt: bool = False
+    send: images.Send | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+def inspect(connect: Callable[[], Kube], options: Mapping[str, Any], request: Request) -> list[Finding]:
+    """Run all checks and return their findings.
+
+    :param connect: returns the cluster's client; its failure is a finding like any other.
+    :param options: the options of ``pachyderm_deploy``, from which ``request.settings`` is made.
+    """
+    found: list[Finding] = []
+    try:
+        request.settings = Settings.parse(options)
+        found.append(
+            findings.ok("settings", f"Pachyderm {request.settings.release.version}, all settings fit together")
+        )
+    except InputError as error:
+        found += [findings.error("settings", part, "see there", error.fix) for part in error.why.split("; ")]
+    found += _libraries()
+    try:
+        kube = connect()
+        found.append(findings.ok("api", f"answers as Kubernetes {kube.server_version()}"))
+    except ClusterError as error:
+        kube = None
+        found.append(findings.error("api", _found(error), "an API server that answers", error.fix))
+    if kube is not None:
+        for check in _CHECKS:
+            found += _guarded(check, kube, request)
+    found += _images(kube, request)
+    return found
+
+
+def _guarded(check: Callable[[Kube, Request], Iterable[Finding]], kube: Kube, request: Request) -> list[Finding]:
+    try:
+        return list(check(kube, request))
+    except ClusterError as error:
+        name = check.__name__.strip("_").replace("_", "-")
+        return [findings.warning(name, _found(error), "it can be looked at", error.fix)]
+
+
+def _found(error: PachopsError) -> str:
+    place = f"{error.what} ({error.where})" if error.where else error.what
+    return f"{place}: {error.why}" if error.why else place
+
+
+def _libraries() -> Iterator[Finding]:
+    missing = [name for name in ("grpc", "python_pachyderm", "requests") if find_spec(name) is None]
+    if missing:
+        fix = "Install the collection's requirements.txt into ansible_playbook_python."
+        yield findings.error("python-libraries", f"missing: {', '.join(missing)}", "all are installed", fix)
+
+
+def _kubernetes_version(kube: Kube, _request: Request) -> Iterator[Finding]:
+    version = kube.server_version()
+    wanted = f"1.{KUBERNETES_MINORS[0]} to 1.{KUBERNETES_MINORS[-1]}"
+    major, minor = (int("".join(char for char in part if char.isdigit()) or 0) for part in version.split(".")[:2])
+    if major == 1 and minor in KUBERNETES_MINORS:
+        yield findings.ok("kubernetes-version", version, wanted)
+    elif (major, minor) < (1, KUBERNETES_MINORS[0]):
+        yield findings.error("kubernetes-version", version, wanted, "Upgrade the cluster, or give another kubeconfig.")
+    else:
+        fix = "Go on if you like: newer releases usually work, but this collection is not tested on them."
+        yield findings.warning("kubernetes-version", version, wanted, fix)
+
+
+def _namespace(kube: Kube, request: Request) -> Iterator[Finding]:
+    check = "namespace"
+    live = kube.get(Ref("v1", "Namespace", None, request.namespace))
+    if live is None:
+        yield findings.ok(check, f"{request.namespace} does not exist yet and will be created")
+        return
+    if (live.get("status") or {}).get("phase") == "Terminating":
+        fix = "Wait until it is gone, or choose another one."
+        yield findings.error(check, f"{request.namespace} is being deleted", "a namespace that stays", fix)
+        return
+    yield findings.ok(check, f"{request.namespace} exists")
+    level = (live["metadata"].get("labels") or {}).get("pod-security.kubernetes.io/enforce", "privileged")
+    backend = request.settings.backend if request.settings else ""
+    # Workers run as root, and with backend=local everything mounts a directory of the node.
+    allowed = "privileged" if backend == "local" else "baseline or privileged"
+    if level == "restricted" or (level == "baseline" and backend == "local"):
+        reason = "mounts a directory of the node" if level == "baseline" else "runs as root, and so do its workers"
+        fix = f"kubectl label --overwrite namespace {request.namespace} pod-security.kubernetes.io/enforce=" + (
+            "privileged" if backend == "local" else "baseline"
+        )
+        yield findings.error("pod-security", f"the namespace enforces {level}, but pachd {reason}", allowed, fix)
+
+
+def _permissions(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None:
+        return
+    namespace = request.namespace
+    everything = [("*", "*", "*", None)] if request.settings.cluster_roles else [("*", "*", "*", namespace)]
+    denied = kube.can_i(everything) and kube.can_i(_accesses(kube, request.settings))
+    if not denied:
+        yield findings.ok("permissions", "all that a deployment needs")
+        return
+    lines = sorted({f"{access.verb} {_resource(access)}" for access in denied})
+    fix = f"Let an administrator grant them in namespace {namespace}, or use another context."
+    yield findings.error("permissions", "not allowed: " + ", ".join(lines), "all that a deployment needs", fix)
+
+
+def _resource(access: Access) -> str:
+    name = f"{access.resource}.{access.group}" if access.group else access.resource
+    return name if access.namespace else f"{name} (cluster-wide)"
+
+
+def _accesses(kube: Kube, settings: Settings) -> list[Access]:
+    """Return every right that a deployment of ``settings`` uses, those that it hands on to pachd included."""
+    namespace = settings.namespace
+    wanted: dict[Access, None] = {}
+    for obj in manifests.all_objects(settings):
+        group = obj["apiVersion"].rpartition("/")[0]
+        row = kind_of(obj["apiVersion"], obj["kind"])
+        for verb in ("get", "create", "patch"):
+            wanted[Access(verb, group, row.plural, namespace if row.namespaced else None)] = None
+        # Nobody can grant more than they hold: the API server refuses a Role with other rules.
+        for rule in obj.get("rules") or []:
+            for resource in rule["resources"]:
+                for verb in rule["verbs"]:
+                    wanted[Access(verb, "", resource, namespace if row.namespaced else None)] = None
+    for verb, group, resource in (
+        ("get", "", "secrets"),
+        ("create", "", "secrets"),
+        ("patch", "", "secrets"),
+        ("list", "", "pods"),
+        ("get", "", "pods/log"),
+        ("list", "", "events"),
+        ("get", "", "pods/portforward"),
+        ("list", "apps", "deployments"),
+        ("list", "apps", "statefulsets"),
+    ):
+        wanted[Access(verb, group, resource, namespace)] = None
+    if kube.get(Ref("v1", "Namespace", None, namespace)) is None:
+        for verb in ("create", "patch"):
+            wanted[Access(verb, "", "namespaces", None)] = None
+    return list(wanted)
+
+
+def _foreign_installation(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None:
+        return
+    if not request.adopt:
+        try:
+            deployment.refuse_foreign(kube, request.settings)
+        except InputError as error:
+            yield findings.error("foreign-installation", error.why, "an empty namespace, or our own", error.fix)
+    try:
+        deployment.refuse_orphaned_data(kube, request.settings)
+    except InputError as error:
+        yield findings.error("existing-data", error.why, "the values that the installation has", error.fix)
+
+
+def _storage_class(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None or request.settings.etcd_storage.host_path:
+        return
+    check, name = "storage-class", request.settings.etcd_storage.storage_class
+    classes = kube.list("storage.k8s.io/v1", "StorageClass")
+    names = ", ".join(item["metadata"]["name"] for item in classes) or "none"
+    if name:
+        chosen = [item for item in classes if item["metadata"]["name"] == name]
+    else:
+        mark = "storageclass.kubernetes.io/is-default-class"
+        chosen = [item for item in classes if (item["metadata"].get("annotations") or {}).get(mark) == "true"]
+    if not chosen:
+        found = f"{name} is not among the cluster's classes: {names}" if name else f"no default; there are: {names}"
+        fix = "Set pachyderm_etcd_storage.storage_class to one of them, or create one: etcd's claim would stay unbound."
+        yield findings.error(check, found, name or "a default StorageClass", fix)
+        return
+    provisioner = str(chosen[0].get("provisioner", ""))
+    found = f"{chosen[0]['metadata']['name']} ({provisioner})"
+    if provisioner == "kubernetes.io/no-provisioner":
+        fix = f"Make sure that {request.settings.etcd_members} volumes of this class are free."
+        yield findings.warning(check, f"{found}: volumes are made by hand", "dynamic volumes", fix)
+    elif provisioner in _IN_TREE:
+        fix = f"Make sure that the driver {_IN_TREE[provisioner]} is installed: Kubernetes hands this class over to it."
+        yield findings.warning(check, found, "a CSI driver", fix)
+    else:
+        yield findings.ok(check, found)
+
+
+def _nodes(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None:
+        return
+    selector = request.settings.node_selector.items()
+    usable = [
+        node["metadata"]["name"]
+        for node in kube.list("v1", "Node")
+        if not node.get("spec", {}).get("unschedulable")
+        and selector <= (node["metadata"].get("labels") or {}).items()
+        and any(
+            item["type"] == "Ready" and item["status"] == "True"
+            for item in node.get("status", {}).get("conditions") or []
+        )
+    ]
+    if not usable:
+        fix = "Check `kubectl get nodes` and pachyderm_node_selector."
+        yield findings.error("nodes", "no node is ready, schedulable and selected", "at least one", fix)
+    elif len(usable) > 1 and request.settings.host_path:
+        found = f"{len(usable)} nodes can take pachd and its workers: {', '.join(sorted(usable)[:5])}"
+        fix = "Set pachyderm_node_selector to one node (kubernetes.io/hostname), or use an object store."
+        wanted = "one node: backend=local keeps everything in its directory"
+        yield findings.error("nodes", found, wanted, fix)
+    else:
+        yield findings.ok("nodes", f"{len(usable)} ready")
+
+
+def _limits(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None:
+        return
+    ranges = [
+        item
+        for limit_range in kube.list("v1", "LimitRange", request.namespace)
+        for item in limit_range.get("spec", {}).get("limits") or []
+        if item.get("type") == "Container"
+    ]
+    problems = [
+        problem
+        for name, resources in _containers(request.settings)
+        for item in ranges
+        for problem in _range_problems(name, resources, item)
+    ]
+    if problems:
+        fix = "Set pachyderm_resources, or let an administrator change the LimitRange."
+        yield findings.error("limit-range", "\n".join(problems), "limits that leave room for the requests", fix)
+    for quota in kube.list("v1", "ResourceQuota", request.namespace):
+        hard = quota.get("spec", {}).get("hard") or {}
+        for resource in ("cpu", "memory"):
+            bare = [name for name, item in _containers(request.settings) if resource not in item.get("limits", {})]
+            default = any(resource in (item.get("default") or {}) for item in ranges)
+            if f"limits.{resource}" in hard and bare and not default:
+                found = f"quota {quota['metadata']['name']} wants a {resource} limit, and {', '.join(bare)} has none"
+                fix = f"Set pachyderm_resources.{bare[0]}.limits.{resource}."
+                yield findings.error("resource-quota", found, f"a {resource} limit for each", fix)
+
+
+def _containers(settings: Settings) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name in ("pachd", "etcd", *(["dash"] if settings.dash else [])):
+        yield name, settings.resources[name]
+
+
+def _range_problems(name: str, resources: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:
+    for resource, asked in (resources.get("requests") or {}).items():
+        limit = (resources.get("limits") or {}).get(resource)
+        most, least = (item.get("max") or {}).get(resource), (item.get("min") or {}).get(resource)
+        default = (item.get("default") or {}).get(resource)
+        if most and quantity(str(limit or asked)) > quantity(most):
+            yield f"{name} asks for {limit or asked} of {resource}, the most is {most}"
+        if least and quantity(str(asked)) < quantity(least):
+            yield f"{name} asks for {asked} of {resource}, the least is {least}"
+        if default and not limit and quantity(str(asked)) > quantity(default):
+            yield f"{name} asks for {asked} of {resource}, and would be limited to {default} by default"
+
+
+def quantity(text: str) -> Decimal:
+    """Return a Kubernetes quantity as a number; ``512M`` is 512000000, ``250m`` 0.25.
+
+    :raises ValueError: not a quantity.
+    """
+    digits = text.rstrip("".join(_UNITS))
+    unit = text[len(digits) :]
+    if unit not in _UNITS or not digits:
+        raise ValueError(f"{text!r} is not a quantity")
+    return Decimal(digits) * _UNITS[unit]
+
+
+def _secrets(kube: Kube, request: Request) -> Iterator[Finding]:
+    settings = request.settings
+    if settings is None:
+        return
+    secret = kube.get(Ref("v1", "Secret", request.namespace, manifests.STORAGE_SECRET))
+    if secret is not None:
+        judged = storage_secret.check_existing(deployment.decoded(secret), settings.backend)
+        yield from judged if not request.secret_comes_later else ()
+        if not judged:
+            yield findings.ok("storage-secret", f"holds what backend {settings.backend} needs")
+    elif not request.secret_comes_later:
+        fix = "Run the role pachops.pachyderm.storage_secret first, or create the Secret yourself."
+        found = f"Secret {request.namespace}/{manifests.STORAGE_SECRET} does not exist"
+        yield findings.error("storage-secret", found, "it exists, whatever the backend", fix)
+    if settings.tls and not settings.tls.cert:
+        live = kube.get(Ref("v1", "Secret", request.namespace, settings.tls.secret_name))
+        missing = [name for name in ("tls.crt", "tls.key") if name not in ((live or {}).get("data") or {})]
+        if missing:
+            found = f"Secret {settings.tls.secret_name} " + (
+                f"lacks {', '.join(missing)}" if live else "does not exist"
+            )
+            fix = "Create it with `kubectl create secret tls`, or give pachyderm_tls.cert and pachyderm_tls.key."
+            yield findings.error("tls-secret", found, "a Secret with tls.crt and tls.key", fix)
+
+
+def _images(kube: Kube | None, request: Request) -> Iterator[Finding]:
+    settings = request.settings
+    if settings is None or request.image_check == "off":
+        return
+    imported: set[str] = set()
+    try:
+        imported = images.archive_images(request.archives)
+    except ImageError as error:
+        yield findings.error("image-archives", _found(error), "archives that can be read", error.fix)
+    present: set[str] = set()
+    credentials: dict[str, images.Credentials] = {}
+    if kube is not None:
+        try:
+            present = images.node_images(kube.list("v1", "Node"))
+        except ClusterError:
+            # Who may not list nodes still gets the registries' answers.
+            present = set()
+        if settings.image_pull_secret:
+            secret = kube.get(Ref("v1", "Secret", request.namespace, settings.image_pull_secret))
+            if secret is None:
+                found = f"Secret {request.namespace}/{settings.image_pull_secret} does not exist"
+                fix = "Create it with `kubectl create secret docker-registry`."
+                yield findings.error(
+                    "image-pull-secret", found, "the Secret that pachyderm_image_pull_secret names", fix
+                )
+            else:
+                try:
+                    credentials = images.pull_credentials(secret)
+                except ImageError as error:
+                    yield findings.error("image-pull-secret", _found(error), "a docker-registry Secret", error.fix)
+    timeout = max(3.0, BUDGET - (time.monotonic() - request.started))
+    answers = images.check(
+        settings.wanted_images,
+        present=present,
+        imported=imported,
+        credentials=credentials,
+        send=request.send,
+        timeout=timeout,
+    )
+    yield from _image_findings(answers, request)
+
+
+def _image_findings(answers: Sequence[images.Availability], request: Request) -> Iterator[Finding]:
+    had = [answer for answer in answers if answer.available]
+    if had:
+        yield findings.ok("images", "; ".join(f"{answer.image} from {_SOURCES[answer.source]}" for answer in had))
+    for answer in answers:
+        if answer.available:
+            continue
+        fix = images.THREE_WAYS
+        severity = "error" if answer.definite else request.image_check
+        if not answer.definite:
+            fix += " Where only the nodes reach the registry, set pachyderm_image_check=warning."
+        found = f"{answer.image} cannot be had: {answer.reason}"
+        make = findings.error if severity == "error" else findings.warning
+        yield make("images", found, "an image that the nodes can pull", fix)
+
+
+_SOURCES = {"archive": "an imported archive", "nodes": "the nodes", "registry": "its registry"}
+_CHECKS: tuple[Callable[[Kube, Request], Iterable[Finding]], ...] = (
+    _kubernetes_version,
+    _namespace,
+    _permissions,
+    _foreign_installation,
+    _storage_class,
+    _nodes,
+    _limits,
+    _secrets,
+)

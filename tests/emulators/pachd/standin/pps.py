@@ -1,0 +1,2 @@
+class Pps:
+    def __init__(self,*a): pass
