@@ -33,6 +33,7 @@ _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
 _TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 _PAGE = "500"
+_ANONYMOUS = "system:anonymous"
 _VERBS = {"GET": "get", "PATCH": "patch", "POST": "create", "DELETE": "delete"}
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
@@ -302,9 +303,10 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Kube:
     probe = Kube(transport, patience=0.0)
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     response = probe.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=json.dumps(review))
-    user = ((response.json() or {}).get("status", {}) if response.status == 201 else {}).get("userInfo", {})
-    anonymous = user.get("username") == "system:anonymous" or (
-        response.status == 403 and 'User "system:anonymous"' in response.body.decode("utf-8", "replace")
+    answer = response.json() or {}
+    user = ((answer.get("status") or {}) if response.status == 201 else {}).get("userInfo") or {}
+    anonymous = user.get("username") == _ANONYMOUS or (
+        response.status == 403 and f'User "{_ANONYMOUS}"' in answer.get("message", "")
     )
     if response.status == 401 or anonymous:
         raise ClusterError(

@@ -267,7 +267,8 @@ def _kubeconfig_paths(kubeconfig: str | None) -> list[str]:
 
 def _check_files(paths: Sequence[str], context: str | None) -> None:
     """Refuse what the library would only report in its own terms; never quote a line, it may hold a token."""
-    contexts: list[str] = []
+    contexts: dict[str, dict[str, Any]] = {}
+    named: dict[str, set[str]] = {"cluster": set(), "user": set()}
     current = ""
     for path in paths:
         try:
@@ -294,7 +295,10 @@ def _check_files(paths: Sequence[str], context: str | None) -> None:
                 why="it is empty or names no clusters",
                 fix="Fetch it again from your cluster's provider.",
             )
-        contexts += [str(entry["name"]) for entry in content.get("contexts") or [] if "name" in entry]
+        for entry in content.get("contexts") or []:
+            contexts.setdefault(str(entry.get("name")), entry.get("context") or {})
+        for kind, names in named.items():
+            names |= {str(entry.get("name")) for entry in content.get(f"{kind}s") or []}
         current = str(content.get("current-context") or current)
     chosen = context or current
     known = ", ".join(contexts) or "none"
@@ -312,6 +316,15 @@ def _check_files(paths: Sequence[str], context: str | None) -> None:
             why=f"its contexts are: {known}",
             fix="Set kube_context to one of them.",
         )
+    for kind, names in named.items():
+        # Without its user, the library would go on as nobody.
+        if str(contexts[chosen].get(kind)) not in names:
+            raise ClusterError(
+                f"the kubeconfig's context {chosen!r} names a {kind} that is not in it",
+                where=os.pathsep.join(paths),
+                why=f"it names {contexts[chosen].get(kind)!r}; there are: {', '.join(sorted(names)) or 'none'}",
+                fix="Set kube_context to another context, or fetch the kubeconfig again.",
+            )
 
 
 def _plain(error: BaseException) -> str:

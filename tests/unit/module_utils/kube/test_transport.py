@@ -1,0 +1,270 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a kubeconfig to exchanges: real HTTP and TLS on loopback, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import transport
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response, UnreachableError, load
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from doubles.api import FakeApi, answer, kubeconfig, served, status
+
+
+@pytest.fixture(autouse=True)
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "kubeconfig"
+
+
+def test_connects_over_http_and_reads_and_writes(file: Path) -> None:
+    api = FakeApi(["default"])
+    with served(api) as url:
+        file.write_text(kubeconfig(url))
+        kube = connect(str(file), "here")
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "ä b", "namespace": "default"},
+            "data": {"text": "ünï"},
+        }
+        assert kube.apply(manifest).action == "created"
+        assert kube.apply(manifest).action == "unchanged"
+        stored = kube.get(Ref.of(manifest))
+        assert stored is not None
+        assert stored["data"] == {"text": "ünï"}
+        kube.close()
+    assert ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews") in api.calls
+
+
+def test_environment_and_home_are_used_in_kubectls_order(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home" / ".kube"
+    home.mkdir(parents=True)
+    (home / "config").write_text(kubeconfig("http://home.invalid"))
+    assert load().host == "http://home.invalid"
+    file.write_text(kubeconfig("http://environment.invalid"))
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["/absent", str(file)]))
+    assert load().host == "http://environment.invalid"
+    (tmp_path / "other").write_text(kubeconfig("http://option.invalid"))
+    assert load(str(tmp_path / "other")).host == "http://option.invalid"
+
+
+def test_a_pods_service_account_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    with pytest.raises(ClusterError, match="service account of this pod"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("content", "context", "expected"),
+    [
+        ("a: [b\n token: tok3n", None, "is not YAML"),
+        ("\x00", None, "is not YAML"),
+        ("hello", None, "is not a kubeconfig"),
+        ("{}", None, "names no clusters"),
+        (kubeconfig("https://x.invalid"), "there", "no context 'there'"),
+        (kubeconfig("https://x.invalid").replace('"here"}', '""}'), None, "no current context"),
+        (
+            kubeconfig("https://x.invalid").replace('"user": "jane"', '"user": "joe"'),
+            None,
+            "names a user that is not in it",
+        ),
+    ],
+)
+def test_bad_kubeconfigs(file: Path, content: str, context: str | None, expected: str) -> None:
+    file.write_text(content)
+    with pytest.raises(ClusterError) as caught:
+        load(str(file), context)
+    assert expected in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "tok3n" not in str(caught.value)
+    assert caught.value.fix
+
+
+def test_no_configuration_at_all_and_one_that_points_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterError, match="no Kubernetes cluster is configured"):
+        load()
+    with pytest.raises(ClusterError, match="the option kubeconfig names no file"):
+        load("/absent/kubeconfig")
+    monkeypatch.setenv("KUBECONFIG", "/absent/kubeconfig")
+    with pytest.raises(ClusterError, match="environment variable KUBECONFIG names no file"):
+        load()
+
+
+def test_a_file_that_the_kubeconfig_names_is_missing(file: Path) -> None:
+    file.write_text(kubeconfig("https://x.invalid", **{"certificate-authority": "/absent/ca.crt"}))
+    with pytest.raises(ClusterError, match=r"/absent/ca\.crt"):
+        load(str(file))
+
+
+def test_unreadable_kubeconfig(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(kubeconfig("https://x.invalid"))
+
+    def refuse(*_args: object, **_keywords: object) -> str:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(transport.Path, "read_text", refuse)
+    with pytest.raises(ClusterError, match=r"cannot be read.*Permission denied"):
+        load(str(file))
+
+
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MISSING_LIBRARY", "No module named 'kubernetes'")
+    with pytest.raises(ClusterError, match=r"No module named 'kubernetes'.*requirements\.txt"):
+        load()
+
+
+def test_wrong_credentials(file: Path) -> None:
+    with served(FakeApi()) as url:
+        file.write_text(kubeconfig(url, "wrong"))
+        with pytest.raises(ClusterError, match="does not accept the credentials") as caught:
+            connect(str(file))
+    assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer({"status": {"userInfo": {"username": "system:anonymous"}}}, 201),
+        status(403, "Forbidden", 'x is forbidden: User "system:anonymous" cannot create resource "selfsubjectreviews"'),
+    ],
+)
+def test_anonymous_is_not_good_enough(file: Path, response: Response) -> None:
+    api = FakeApi()
+    api.failures = [response]
+    with served(api) as url:
+        file.write_text(kubeconfig(url))
+        with pytest.raises(ClusterError, match="does not accept the credentials"):
+            connect(str(file))
+
+
+def test_a_server_that_is_no_api_server(file: Path) -> None:
+    api = FakeApi()
+    api.failures = [Response(200, b"<html>hello</html>", {})]
+    with served(api) as url:
+        file.write_text(kubeconfig(url))
+        with pytest.raises(ClusterError, match=r"answered 200.*hello"):
+            connect(str(file))
+
+
+def test_reviews_may_be_closed_to_us(file: Path) -> None:
+    api = FakeApi()
+    api.failures = [status(403, "Forbidden", 'User "jane" cannot create resource "selfsubjectreviews"')]
+    with served(api) as url:
+        file.write_text(kubeconfig(url))
+        assert connect(str(file)).server_version() == "1.34.4"
+
+
+def test_refused_and_unknown_hosts_are_reported_at_once(file: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    started = time.monotonic()
+    file.write_text(kubeconfig(f"http://127.0.0.1:{port}"))
+    with pytest.raises(ClusterError, match=f"127.0.0.1:{port}.*Connection refused"):
+        connect(str(file))
+    file.write_text(kubeconfig("http://no-such-host.invalid"))
+    with pytest.raises(ClusterError, match=r"cannot reach the Kubernetes API.*no-such-host\.invalid"):
+        connect(str(file))
+    file.write_text(kubeconfig("http://"))
+    with pytest.raises(ClusterError, match="cannot reach the Kubernetes API"):
+        connect(str(file))
+    assert time.monotonic() - started < 10
+
+
+def test_a_silent_host_is_given_up_in_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
+    with socket.socket() as full:
+        # A listener whose queue is full drops further connections, as a black hole does.
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _number in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        file.write_text(kubeconfig(f"http://127.0.0.1:{full.getsockname()[1]}"))
+        with pytest.raises(ClusterError, match="timed out"):
+            connect(str(file))
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (URL, CA in base64) of a server that only shakes hands."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "elsewhere.invalid")])
+    now = dt.datetime.now(dt.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("elsewhere.invalid")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    form = serialization.PrivateFormat.PKCS8
+    both = tmp_path / "server.pem"
+    both.write_bytes(pem + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _address = listener.accept()
+            except OSError:
+                return
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}", base64.b64encode(pem).decode()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_another_clusters_certificate(file: Path, tls_server: tuple[str, str]) -> None:
+    url, authority = tls_server
+    file.write_text(kubeconfig(url))
+    with pytest.raises(ClusterError, match="certificate is not the one that the kubeconfig trusts"):
+        connect(str(file))
+    file.write_text(kubeconfig(url, **{"certificate-authority-data": authority}))
+    with pytest.raises(ClusterError, match=r"certificate is not the one.*127\.0\.0\.1"):
+        connect(str(file))
+    with pytest.raises(UnreachableError) as caught:
+        load(str(file)).open_websocket("/api")
+    assert caught.value.tls
+    assert not caught.value.transient
