@@ -23,7 +23,7 @@ options:
     description:
       - An OAuth access token, for instance what C(gcloud auth print-access-token) prints.
       - It is not renewed, so it has to live longer than the task.
-      - Without O(access_token), O(credentials_file) and O(credentials_json), the application default credentials are used.
+      - Without any of the three credentials options, the application default credentials are used.
     type: str
   credentials_file:
     description: Path of a service account's JSON key, or of any other credentials document that google-auth reads.
@@ -32,7 +32,7 @@ options:
     description: The same as text.
     type: jsonarg
   storage_endpoint:
-    description: Base address of the Cloud Storage API; another one for private or regional endpoints, or for an emulator.
+    description: Base address of the Cloud Storage API, where it is a private or regional one or an emulator.
     type: str
     default: https://storage.googleapis.com
   iam_endpoint:

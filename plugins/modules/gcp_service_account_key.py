@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -11,9 +10,9 @@ module: gcp_service_account_key
 short_description: Make, rotate and revoke keys of a Google service account
 version_added: 0.2.0
 description:
-  - Makes sure that a valid key is held in a file, or by the caller, and makes a new one where it is missing, revoked, or due.
+  - Makes sure that a valid key is held in a file or by the caller; makes a new one where it is missing, revoked or due.
   - A new key is in its place and accepted by Google before any older one is revoked.
-  - A key is the weaker choice; where pods run on GKE, use O(pachops.pachyderm.gcp_service_account#module:workload_identity).
+  - A key is the weaker choice; on GKE, use O(pachops.pachyderm.gcp_service_account#module:workload_identity).
 author:
   - The pachops.pachyderm contributors (@pachops)
 extends_documentation_fragment:
@@ -34,7 +33,7 @@ options:
     type: str
     required: true
   state:
-    description: V(present) holds a valid key; V(absent) revokes the keys in O(key_ids), and the one in O(path) with its file.
+    description: V(present) holds a valid key; V(absent) revokes the keys in O(key_ids), and the one in O(path) too.
     type: str
     choices: [present, absent]
     default: present
@@ -61,7 +60,7 @@ options:
     type: bool
     default: false
   overlap:
-    description: Seconds that a new key must have existed before a run revokes older ones, so that everybody can change over.
+    description: Seconds that a new key must have existed before a run revokes older ones.
     type: int
     default: 86400
   key_ids:
@@ -164,12 +163,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     else:
         if path:
             service_accounts.check_writable(path)
+
+        def keep(text: str) -> None:
+            if path:
+                service_accounts.write_key_file(path, text)
+
         change = service_accounts.ensure_key(
             gcp,
             email,
             held=held,
             where=path or "option current",
-            keep=(lambda text: service_accounts.write_key_file(path, text)) if path else (lambda text: None),
+            keep=keep,
             max_age=options["max_age_days"] * 86400.0,
             rotate=options["rotate"],
             revoke_superseded=options["revoke_superseded"],

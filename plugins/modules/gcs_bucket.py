@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -40,7 +39,7 @@ options:
   location:
     description:
       - Region, dual-region or multi-region, for instance V(europe-west3) or V(EU).
-      - Needed to create a bucket. An existing bucket in another location is an error, because a location cannot be changed.
+      - Needed to create a bucket. An existing bucket in another location is an error; a location cannot be changed.
     type: str
   storage_class:
     description: Default class of new objects.
@@ -54,19 +53,19 @@ options:
     type: str
     choices: [enforced, inherited]
   versioning:
-    description: Whether overwritten and deleted objects are kept as noncurrent versions, which cost until a lifecycle rule ends them.
+    description: Whether overwritten and deleted objects are kept (and paid for) until a lifecycle rule ends them.
     type: bool
   retention:
     description:
       - Seconds for which an object can be neither deleted nor overwritten; V(0) takes the policy away.
-      - pachd deletes a test object at each start, and garbage collection deletes objects, so this is for backup buckets only.
+      - pachd deletes a test object at each start, so this is for backup buckets only.
     type: int
   lock_retention:
-    description: Lock the retention policy. This can never be undone, and the bucket cannot be deleted before its objects are of age.
+    description: Lock the retention policy. This can never be undone.
     type: bool
     default: false
   soft_delete:
-    description: Seconds (7 to 90 days) for which deleted objects can be had back and are paid for; V(0) switches this off.
+    description: Seconds (7 to 90 days) for which deleted objects can be had back; V(0) switches this off.
     type: int
   labels:
     description: Labels to set; labels that are not named stay unless O(purge_labels).

@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -11,7 +10,7 @@ module: gcs_bucket_iam
 short_description: Grant and withdraw roles on a Cloud Storage bucket
 version_added: 0.2.0
 description:
-  - Reads the bucket's IAM policy, changes it and writes it back under its etag; where somebody else was faster, it reads again.
+  - Reads the bucket's IAM policy, changes it and writes it back under its etag; reads again where others were faster.
   - Policies are read and written in version 3, so that conditions are kept.
 author:
   - The pachops.pachyderm contributors (@pachops)
@@ -80,7 +79,7 @@ options:
   wait:
     description:
       - Wait until the policy shows the change, and until a service account made a moment ago is known as a member.
-      - Whether a grant has effect everywhere takes up to two minutes more; M(pachops.pachyderm.object_store_probe) waits for that.
+      - A grant may need two minutes more to have effect; M(pachops.pachyderm.object_store_probe) waits for that.
     type: bool
     default: true
   wait_timeout:

@@ -9,7 +9,7 @@ that is asked for by name; nothing but an empty bucket is deleted unless that is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,38 +61,49 @@ class BucketSpec:
 def validate(spec: BucketSpec) -> list[str]:
     """Everything that is wrong with the wanted state, at once."""
     problems = validate_name(spec.name)
-    if spec.storage_class is not None and spec.storage_class not in STORAGE_CLASSES:
-        problems.append(f"storage_class {spec.storage_class!r} is none of {', '.join(STORAGE_CLASSES)}")
-    if spec.public_access_prevention is not None and spec.public_access_prevention not in PUBLIC_ACCESS:
-        problems.append(
-            f"public_access_prevention {spec.public_access_prevention!r} is none of {', '.join(PUBLIC_ACCESS)}"
-        )
-    if spec.retention is not None and not 0 <= spec.retention <= LONGEST_RETENTION:
-        problems.append(f"retention {spec.retention} s is not between 0 and {LONGEST_RETENTION} s (100 years)")
-    if spec.soft_delete is not None and spec.soft_delete != 0:
-        least, most = (days * 86400 for days in SOFT_DELETE_DAYS)
-        if not least <= spec.soft_delete <= most:
-            problems.append(
-                f"soft_delete {spec.soft_delete} s is neither 0 nor between {least} s (7 d) and {most} s (90 d)"
-            )
-    if spec.lock_retention and not spec.retention:
-        problems.append("lock_retention needs a retention above 0")
+    for option, value, allowed in (
+        ("storage_class", spec.storage_class, STORAGE_CLASSES),
+        ("public_access_prevention", spec.public_access_prevention, PUBLIC_ACCESS),
+    ):
+        if value is not None and value not in allowed:
+            problems.append(f"{option} {value!r} is none of {', '.join(allowed)}")
     if spec.kms_key and not _KMS_KEY.match(spec.kms_key):
         problems.append(
             f"kms_key {spec.kms_key!r} is no resource name; expected"
             " projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
         )
-    labels = spec.labels or {}
+    problems += _validate_periods(spec)
+    problems += _validate_labels(spec.labels or {})
+    problems += [
+        f"lifecycle rule {number} needs an action with a type, and a condition"
+        for number, rule in enumerate(spec.lifecycle or [], start=1)
+        if not isinstance(rule.get("action"), dict) or not rule["action"].get("type") or not rule.get("condition")
+    ]
+    return problems
+
+
+def _validate_periods(spec: BucketSpec) -> list[str]:
+    problems = []
+    if spec.retention is not None and not 0 <= spec.retention <= LONGEST_RETENTION:
+        problems.append(f"retention {spec.retention} s is not between 0 and {LONGEST_RETENTION} s (100 years)")
+    if spec.lock_retention and not spec.retention:
+        problems.append("lock_retention needs a retention above 0")
+    least, most = (days * 86400 for days in SOFT_DELETE_DAYS)
+    if spec.soft_delete and not least <= spec.soft_delete <= most:
+        problems.append(
+            f"soft_delete {spec.soft_delete} s is neither 0 nor between {least} s (7 days) and {most} s (90 days)"
+        )
+    return problems
+
+
+def _validate_labels(labels: Mapping[str, str]) -> list[str]:
+    problems = [
+        f"label {key}={value}: lower-case letters, digits, _ and - only, the key starting with a letter"
+        for key, value in labels.items()
+        if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(value)
+    ]
     if len(labels) > MOST_LABELS:
         problems.append(f"{len(labels)} labels are more than the {MOST_LABELS} that a bucket can have")
-    for key, value in labels.items():
-        if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(value):
-            problems.append(
-                f"label {key}={value}: lower-case letters, digits, _ and - only, the key starting with a letter"
-            )
-    for number, rule in enumerate(spec.lifecycle or [], start=1):
-        if not isinstance(rule.get("action"), dict) or not rule["action"].get("type") or not rule.get("condition"):
-            problems.append(f"lifecycle rule {number} needs an action with a type, and a condition")
     return problems
 
 
@@ -123,6 +134,7 @@ class View:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> View:
+        """Read Google's JSON."""
         access = body.get("iamConfiguration") or {}
         retention = body.get("retentionPolicy") or {}
         return cls(
@@ -170,59 +182,61 @@ def wanted(spec: BucketSpec, current: Mapping[str, Any]) -> dict[str, Any]:
 
 def weakened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """The protections that the change would take away or shorten."""
-    losses = []
-    if before["uniform_access"] and not after["uniform_access"]:
-        losses.append("uniform_access would be switched off")
+    losses = [
+        f"{name} would be switched off" for name in ("uniform_access", "versioning") if before[name] and not after[name]
+    ]
     if before["public_access_prevention"] == "enforced" != after["public_access_prevention"]:
         losses.append("public_access_prevention would no longer be enforced")
-    if before["versioning"] and not after["versioning"]:
-        losses.append("versioning would be switched off")
-    for name in ("retention", "soft_delete"):
-        if after[name] < before[name]:
-            losses.append(f"{name} would shrink from {before[name]} s to {after[name]} s")
+    losses += [
+        f"{name} would shrink from {before[name]} s to {after[name]} s"
+        for name in ("retention", "soft_delete")
+        if after[name] < before[name]
+    ]
     if before["kms_key"] and not after["kms_key"]:
         losses.append("the customer-managed encryption key would be dropped")
     return losses
 
 
+def _or_nothing(name: str, value: Any) -> dict[str, Any] | None:
+    """An object with one field; null, which takes the whole object away in a patch, where the field would be empty."""
+    return {name: value} if value else None
+
+
+# Setting -> (field of the JSON, the field's value).
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "storage_class": ("storageClass", lambda value: value),
+    "versioning": ("versioning", lambda value: {"enabled": value}),
+    "retention": ("retentionPolicy", lambda value: _or_nothing("retentionPeriod", str(value) if value else "")),
+    "soft_delete": ("softDeletePolicy", lambda value: {"retentionDurationSeconds": str(value)}),
+    "kms_key": ("encryption", lambda value: _or_nothing("defaultKmsKeyName", value)),
+    "lifecycle": ("lifecycle", lambda value: _or_nothing("rule", value)),
+}
+_ACCESS_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "uniform_access": ("uniformBucketLevelAccess", lambda value: {"enabled": value}),
+    "public_access_prevention": ("publicAccessPrevention", lambda value: value),
+}
+
+
 def resource(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The JSON that leads from ``before`` (None: no bucket yet) to ``settings``: only what differs.
+    """The JSON that leads from ``before`` (None: no bucket yet) to ``settings``: only what differs."""
 
-    In a patch, null takes a field away.
-    """
+    def fields(table: Mapping[str, tuple[str, Callable[[Any], Any]]]) -> dict[str, Any]:
+        result = {}
+        for name, (field, convert) in table.items():
+            if settings[name] is not None and (before is None or settings[name] != before[name]):
+                result[field] = convert(settings[name])
+        return result
 
-    def differs(name: str) -> bool:
-        if before is None:
-            return settings.get(name) not in (None, "", [], {})
-        return bool(settings[name] != before[name])
-
-    body: dict[str, Any] = {}
-    if before is None:
-        body["name"] = settings["name"]
-        body["location"] = settings["location"]
-    if differs("storage_class"):
-        body["storageClass"] = settings["storage_class"]
-    access: dict[str, Any] = {}
-    if differs("uniform_access"):
-        access["uniformBucketLevelAccess"] = {"enabled": settings["uniform_access"]}
-    if differs("public_access_prevention"):
-        access["publicAccessPrevention"] = settings["public_access_prevention"]
+    body = fields(_FIELDS)
+    access = fields(_ACCESS_FIELDS)
     if access:
         body["iamConfiguration"] = access
-    if differs("versioning"):
-        body["versioning"] = {"enabled": settings["versioning"]}
-    if differs("retention") and (settings["retention"] or before is not None):
-        seconds = settings["retention"]
-        body["retentionPolicy"] = {"retentionPeriod": str(seconds)} if seconds else None
-    if differs("soft_delete"):
-        body["softDeletePolicy"] = {"retentionDurationSeconds": str(settings["soft_delete"])}
-    if differs("kms_key"):
-        body["encryption"] = {"defaultKmsKeyName": settings["kms_key"]} if settings["kms_key"] else None
-    if differs("lifecycle"):
-        body["lifecycle"] = {"rule": settings["lifecycle"]} if settings["lifecycle"] else None
-    if differs("labels"):
-        gone = {key: None for key in (before or {}).get("labels", {}) if key not in settings["labels"]}
-        body["labels"] = {**settings["labels"], **gone}
+    if before is None:
+        body = {key: value for key, value in body.items() if value is not None}
+        body.update(name=settings["name"], location=settings["location"])
+    labels = {} if before is None else before["labels"]
+    if settings["labels"] != labels:
+        body["labels"] = {**settings["labels"], **{key: None for key in labels if key not in settings["labels"]}}
     return body
 
 
@@ -253,6 +267,7 @@ class BucketChange:
 
     @property
     def changed(self) -> bool:
+        """Whether anything differs from before."""
         return self.action != "unchanged"
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Google's REST APIs as the engine uses them: credentials, retries, and errors that name the cause.
 
-Two APIs are called, Cloud Storage's JSON API and IAM's service-account API; their request and answer shapes are those of
-the discovery documents ``storage:v1`` and ``iam:v1``.  Every endpoint can be replaced: by a private or regional one, or
+Two APIs are called, Cloud Storage's JSON API and IAM's service-account API; their shapes are those of the discovery
+documents ``storage:v1`` and ``iam:v1``.  Every endpoint can be replaced: by a private or regional one, or
 by an emulator.
 """
 
@@ -81,8 +81,8 @@ class Answer:
 def read_error(text: str) -> Answer:
     """Take an error body apart.
 
-    Storage's JSON API puts its reason into ``error.errors[0].reason``; IAM puts it into a ``google.rpc.ErrorInfo`` among
-    ``error.details``, and its status name (``PERMISSION_DENIED``) into ``error.status``.
+    Storage's JSON API has its reason in ``error.errors[0].reason``; IAM has it in a ``google.rpc.ErrorInfo`` among
+    ``error.details``, and its status name (``PERMISSION_DENIED``) in ``error.status``.
     """
     try:
         error = json.loads(text)["error"]
@@ -126,7 +126,8 @@ def explain(
         found = _SERVICE.search(answer.metadata.get("service", "") or answer.message)
         service = found.group(1) if found else "the API"
         why = f"the API {service} is not enabled in project {project or '(unknown)'}"
-        fix = f"Enable it: gcloud services enable {service} --project {project or 'PROJECT'}; it takes a minute to take effect."
+        enable = f"gcloud services enable {service} --project {project or 'PROJECT'}"
+        fix = f"Enable it: {enable}; it takes a minute to have effect."
     elif "billing" in lower and status in (402, 403):
         why = f"billing is not active for project {project or '(unknown)'}: {answer.message}"
         fix = "Link an active billing account to the project, or name another project."
@@ -137,7 +138,7 @@ def explain(
         )
     elif "constraints/" in lower or "organization policy" in lower or "org policy" in lower:
         why = f"an organisation policy forbids it: {answer.message}"
-        fix = "Ask the organisation's administrator, or choose a way that needs no such right (keyless: workload identity)."
+        fix = "Ask the organisation's administrator, or choose a way without it (keyless: workload identity)."
     elif status == 403:
         found = _PERMISSION.search(answer.message)
         permission = answer.metadata.get("permission") or (found.group(1) if found else needs)
@@ -171,7 +172,7 @@ def pause_before(attempt: int, retry_after: str | None, now: Callable[[], float]
         if moment:
             return max(0.0, email.utils.mktime_tz(moment) - now())
     ceiling: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
-    return ceiling * (0.5 + random.random() / 2)
+    return ceiling * (0.5 + random.random() / 2)  # noqa: S311 jitter is no secret
 
 
 class Gcp:
@@ -323,11 +324,11 @@ def _unreachable() -> tuple[type[Exception], ...]:
 
 
 def _transient(error: Exception) -> bool:
-    from requests.exceptions import ConnectionError, SSLError, Timeout
+    from requests import exceptions
 
-    if isinstance(error, SSLError):
+    if isinstance(error, exceptions.SSLError):
         return False
-    if isinstance(error, (ConnectionError, Timeout)):
+    if isinstance(error, (exceptions.ConnectionError, exceptions.Timeout)):
         return True
     # google-auth wraps both; it marks a token endpoint's 5xx as retryable.
     if type(error).__name__ == "TransportError":

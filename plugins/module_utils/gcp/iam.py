@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """IAM policies: what to change, computed without a network, and the read-modify-write loop around it.
 
-A policy is ``{"version": 3, "etag": …, "bindings": [{"role", "members", "condition"?}]}``.  Two bindings of one role with
-different conditions are different grants, so a grant's identity is its role and its condition.
+A policy is ``{"version": 3, "etag": …, "bindings": [{"role", "members", "condition"?}]}``.  Two bindings of one role
+with different conditions are different grants, so a grant's identity is its role and its condition.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Condition:
     description: str = ""
 
     def body(self) -> dict[str, str]:
+        """The condition's JSON."""
         result = {"title": self.title, "expression": self.expression}
         if self.description:
             result["description"] = self.description
@@ -53,6 +54,7 @@ class Grant:
 
     @property
     def identity(self) -> tuple[str, Condition | None]:
+        """What tells this grant from others in a policy."""
         return (self.role, self.condition)
 
 
@@ -66,6 +68,7 @@ class Policy:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Policy:
+        """Take Google's JSON apart."""
         policy = cls(etag=str(body.get("etag", "")))
         policy.other = {
             key: value
@@ -99,21 +102,18 @@ class Policy:
             result.append(binding)
         return sorted(result, key=lambda item: (item["role"], str(item.get("condition", ""))))
 
-    def has(self, grants: Iterable[Grant]) -> bool:
-        return all(grant.members <= self.grants.get(grant.identity, set()) for grant in grants)
-
 
 def validate(grants: Iterable[Grant]) -> list[str]:
     """Everything that is wrong with the grants, at once."""
     problems = []
     for grant in grants:
         if not _ROLE.match(grant.role):
-            problems.append(f"role {grant.role!r} is no role name; expected roles/NAME or projects/PROJECT/roles/NAME")
-        for member in sorted(grant.members):
-            if not _MEMBER.match(member):
-                problems.append(
-                    f"member {member!r} has no known form; expected for instance serviceAccount:NAME@PROJECT.iam.gserviceaccount.com"
-                )
+            problems.append(f"{grant.role!r} is no role name; expected roles/NAME or projects/PROJECT/roles/NAME")
+        problems += [
+            f"{member!r} has no known form; expected one like serviceAccount:NAME@PROJECT.iam.gserviceaccount.com"
+            for member in sorted(grant.members)
+            if not _MEMBER.match(member)
+        ]
         if grant.condition and not (grant.condition.title and grant.condition.expression):
             problems.append(f"the condition of {grant.role} needs a title and an expression")
     return problems
@@ -122,7 +122,7 @@ def validate(grants: Iterable[Grant]) -> list[str]:
 def merged(policy: Policy, grants: Iterable[Grant], *, mode: str = "additive", purge_deleted: bool = False) -> Policy:
     """The policy with the grants in it.
 
-    :param mode: ``additive`` adds members; ``role`` makes the members of the named roles exactly those given; ``policy``
+    :param mode: ``additive`` adds members; ``role`` makes the named roles' members exactly those given; ``policy``
         makes the whole policy exactly the grants.
     :param purge_deleted: drop the ``deleted:`` traces of members that are granted anew; other traces stay.
     """

@@ -51,6 +51,7 @@ class AccountChange:
 
     @property
     def changed(self) -> bool:
+        """Whether anything differs from before."""
         return self.action != "unchanged"
 
 
@@ -111,38 +112,9 @@ def ensure(
     if not gcp.project:
         raise InputError("no project is known", fix="Set project, or use credentials that name one.")
     email = email_of(spec.account_id, gcp.project)
-    where = f"service account {email}"
     body = get(gcp, email)
     if body is None:
-        new = {"displayName": spec.display_name, "description": spec.description}
-        new = {key: value for key, value in new.items() if value is not None}
-        if check_mode:
-            return AccountChange("created", {}, {**view({**new, "email": email}), "disabled": bool(spec.disabled)})
-        try:
-            body = gcp.iam(
-                "POST",
-                f"/projects/{segment(gcp.project)}/serviceAccounts",
-                "cannot create the service account",
-                where=where,
-                needs="iam.serviceAccounts.create",
-                body={"accountId": spec.account_id, "serviceAccount": new},
-            )
-        except ApiError as error:
-            if error.status != 409:  # 409: a try before this one did create it, or somebody was faster
-                raise
-        if wait:
-            gcp.until(
-                lambda: get(gcp, email) is not None,
-                "the new service account does not show up",
-                why=f"IAM still does not know {email}",
-                timeout=timeout,
-                fix="Run again.",
-            )
-            body = get(gcp, email)
-        change = AccountChange("created", {}, view(body or {"email": email, **new}))
-        if spec.disabled:
-            change = AccountChange("created", {}, _set(gcp, email, change.after, spec))
-        return change
+        return _create(gcp, spec, email, check_mode=check_mode, wait=wait, timeout=timeout)
     before = view(body)
     after = dict(before)
     for name in ("display_name", "description", "disabled"):
@@ -154,6 +126,37 @@ def ensure(
     if not check_mode:
         after = _set(gcp, email, before, spec)
     return AccountChange("updated", before, after)
+
+
+def _create(gcp: Gcp, spec: AccountSpec, email: str, *, check_mode: bool, wait: bool, timeout: float) -> AccountChange:
+    new = {"displayName": spec.display_name, "description": spec.description}
+    new = {key: value for key, value in new.items() if value is not None}
+    if check_mode:
+        return AccountChange("created", {}, {**view({**new, "email": email}), "disabled": bool(spec.disabled)})
+    body: dict[str, Any] | None = {"email": email, **new}
+    try:
+        body = gcp.iam(
+            "POST",
+            f"/projects/{segment(gcp.project)}/serviceAccounts",
+            "cannot create the service account",
+            where=f"service account {email}",
+            needs="iam.serviceAccounts.create",
+            body={"accountId": spec.account_id, "serviceAccount": new},
+        )
+    except ApiError as error:
+        if error.status != 409:  # 409: a try before this one did create it, or somebody was faster
+            raise
+    if wait:
+        gcp.until(
+            lambda: get(gcp, email) is not None,
+            "the new service account does not show up",
+            why=f"IAM still does not know {email}",
+            timeout=timeout,
+            fix="Run again.",
+        )
+        body = get(gcp, email)
+    after = view(body or {})
+    return AccountChange("created", {}, _set(gcp, email, after, spec) if spec.disabled else after)
 
 
 def _set(gcp: Gcp, email: str, before: Mapping[str, Any], spec: AccountSpec) -> dict[str, Any]:
@@ -221,6 +224,7 @@ class Key:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Key:
+        """Read Google's JSON."""
         return cls(
             id=str(body["name"]).rsplit("/", 1)[-1],
             created=_seconds(body.get("validAfterTime")),
@@ -229,9 +233,11 @@ class Key:
         )
 
     def usable(self, now: float) -> bool:
+        """Whether Google takes it."""
         return not self.disabled and (not self.expires or self.expires > now)
 
     def summary(self) -> dict[str, Any]:
+        """What may be shown of it."""
         return {"id": self.id, "created": _text(self.created), "disabled": self.disabled}
 
 
@@ -332,18 +338,22 @@ class KeyDocument:
     @classmethod
     def parse(cls, text: str, where: str) -> KeyDocument:
         """:raises InputError: the text is no service account's key."""
+        cause: Exception | None
         try:
             body = json.loads(text)
             held = cls(text, body["private_key_id"], body["client_email"], body.get("project_id", ""))
-            if body["type"] != "service_account" or not body["private_key"]:
-                raise KeyError("type")
+            sound = body["type"] == "service_account" and bool(body["private_key"])
         except (ValueError, KeyError, TypeError) as error:
+            sound, cause = False, error
+        else:
+            cause = None
+        if not sound:
             raise InputError(
                 "this is no service account's key",
                 where=where,
-                why=f"{error} is missing or wrong" if isinstance(error, KeyError) else "it is no JSON object",
+                why=f"{cause} is missing" if isinstance(cause, KeyError) else "it is no JSON of type service_account",
                 fix="Give the JSON file as Google wrote it, or another path for a new one.",
-            ) from error
+            ) from cause
         return held
 
 
@@ -457,9 +467,7 @@ def accepted(gcp: Gcp, text: str) -> bool:
     session = requests.Session()
     if gcp.ca_file:
         trust(session, gcp.ca_file)
-    credentials = service_account.Credentials.from_service_account_info(
-        document, scopes=[SCOPE]
-    )
+    credentials = service_account.Credentials.from_service_account_info(document, scopes=[SCOPE])
     try:
         credentials.refresh(transport.Request(session=session))
     except GoogleAuthError:
@@ -480,6 +488,7 @@ class KeyChange:
 
     @property
     def changed(self) -> bool:
+        """Whether anything differs from before."""
         return self.created or bool(self.revoked)
 
 

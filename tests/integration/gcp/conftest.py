@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulators" / "gcp"))
-from gcp_emulator.server import Emulator  # noqa: E402
+from gcp_emulator.server import Emulator
 
 PROJECT = "acme-data"
 
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[Emulator]:
-    """An emulator with project :data:`PROJECT`; the test fails where a request was not what Google's documents allow."""
+    """An emulator with project :data:`PROJECT`; a request that Google's documents do not allow fails the test."""
     directory = tmp_path / "emulator"
     directory.mkdir()
     emulator = Emulator(directory)

@@ -114,12 +114,18 @@ def test_bucket_changed_by_somebody_else_meanwhile(run_module, options, bucket, 
 def test_new_account_is_usable_at_once_although_late_to_be_seen(run_module, options, bucket, emulator):
     emulator.state.limits.propagation = 1.0
     assert run_module(gcp_service_account.main, **options, name="pachyderm", wait=False).changed
-    grant = {"bucket": bucket, "bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{EMAIL}"]}]}
+    grant = {
+        "bucket": bucket,
+        "bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{EMAIL}"]}],
+    }
     assert run_module(gcs_bucket_iam.main, **options, **grant).changed
 
 
 def test_account_that_never_appears_is_named(run_module, options, bucket, emulator):
-    grant = {"bucket": bucket, "bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{EMAIL}"]}]}
+    grant = {
+        "bucket": bucket,
+        "bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{EMAIL}"]}],
+    }
     result = run_module(gcs_bucket_iam.main, **options, **grant, wait_timeout=1)
     assert result.failed
     assert f"{EMAIL} does not exist" in result["msg"]

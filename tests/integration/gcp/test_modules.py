@@ -91,8 +91,16 @@ def test_options_that_are_not_set_change_nothing(run_module, options, bucket, em
             ("lifecycle", "rule"),
             [{"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 30}}],
         ),
-        ({"uniform_access": False, "allow_weaker": True}, ("iamConfiguration", "uniformBucketLevelAccess", "enabled"), False),
-        ({"public_access_prevention": "inherited", "allow_weaker": True}, ("iamConfiguration", "publicAccessPrevention"), "inherited"),
+        (
+            {"uniform_access": False, "allow_weaker": True},
+            ("iamConfiguration", "uniformBucketLevelAccess", "enabled"),
+            False,
+        ),
+        (
+            {"public_access_prevention": "inherited", "allow_weaker": True},
+            ("iamConfiguration", "publicAccessPrevention"),
+            "inherited",
+        ),
     ],
 )
 def test_each_setting(run_module, options, bucket, emulator, writes, change, path, wanted):
@@ -161,7 +169,9 @@ def test_name_of_another_project(run_module, options, emulator, visible):
     theirs = {**options, "project": "other-company", "access_token": other}
     run_module(gcs_bucket.main, **theirs, **BUCKET)
     if visible:  # the caller may do things there, too
-        emulator.state.configure({"operators": {"user:operator@acme-data.example.com": {PROJECT: ["*"], "other-company": ["*"]}}})
+        emulator.state.configure(
+            {"operators": {"user:operator@acme-data.example.com": {PROJECT: ["*"], "other-company": ["*"]}}}
+        )
     for check_mode in (True, False):
         result = run_module(gcs_bucket.main, **options, **BUCKET, check_mode=check_mode)
         assert result.failed
@@ -178,7 +188,9 @@ def test_bucket_goes_only_when_empty_or_asked(run_module, options, bucket, emula
     assert refused.failed
     assert "delete_objects" in refused["fix"]
     before = len(writes())
-    assert run_module(gcs_bucket.main, **options, name=bucket, state="absent", delete_objects=True, check_mode=True).changed
+    assert run_module(
+        gcs_bucket.main, **options, name=bucket, state="absent", delete_objects=True, check_mode=True
+    ).changed
     assert len(writes()) == before
     assert run_module(gcs_bucket.main, **options, name=bucket, state="absent", delete_objects=True).changed
     assert not emulator.state.buckets
@@ -241,7 +253,9 @@ def test_authoritative_modes(run_module, options, bucket, emulator):
 
 
 def test_bad_members_and_roles_are_reported_before_any_request(run_module, options, emulator):
-    result = run_module(gcs_bucket_iam.main, **options, bucket="b-b-b", bindings=_binding("pachyderm", role="objectUser"))
+    result = run_module(
+        gcs_bucket_iam.main, **options, bucket="b-b-b", bindings=_binding("pachyderm", role="objectUser")
+    )
     assert result.failed
     assert "no role name" in result["msg"]
     assert "no known form" in result["msg"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A certificate authority that lives as long as a test run, and a certificate for the names that Google's clients use."""
+"""A certificate authority for one test run, and a certificate for the names that Google's clients use."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class _Google(_Base):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 http.server's names
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
