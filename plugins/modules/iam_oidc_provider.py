@@ -10,7 +10,7 @@ module: iam_oidc_provider
 short_description: Let a Kubernetes cluster's service accounts assume IAM roles
 version_added: 0.2.0
 description:
-  - Makes IAM trust the tokens that a cluster issues, for the audience C(sts.amazonaws.com); IRSA needs it once per cluster.
+  - Makes IAM trust a cluster's tokens for the audience C(sts.amazonaws.com); IRSA needs it once per cluster.
   - amazon.aws has no module for this.
 author:
   - The pachops.pachyderm contributors (@pachops)
@@ -83,7 +83,6 @@ provider:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.aws import oidc
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 

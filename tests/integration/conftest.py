@@ -44,7 +44,7 @@ class Played:
 
 @pytest.fixture
 def play_role(root: Path, tmp_path: Path) -> Callable[..., Played]:
-    """``play_role(role, base, *steps, flags=("--diff",))`` runs the steps in one ansible-playbook, each as its own host.
+    """``play_role(role, base, *steps, flags=…)`` runs the steps in one ansible-playbook, each as its own host.
 
     A role that fails ends its step, not the sequence.
     """

@@ -142,6 +142,7 @@ def explain(
     elif status == 403:
         found = _PERMISSION.search(answer.message)
         permission = answer.metadata.get("permission") or (found.group(1) if found else needs)
+        permission = permission or ("(not named)" if "permission" in lower or "access" in lower else "")
         why = f"{principal} lacks the permission {permission}" if permission else answer.message
         fix = "Grant a role that has it (docs/gcp.md lists the operator's permissions), or use other credentials."
     elif status in (400, 404) and ("unknown project" in lower or re.search(r"project .*not (found|exist)", lower)):
@@ -238,7 +239,7 @@ class Gcp:
             try:
                 response = self.request(method, url, params=params, body=body)
             except _unreachable() as error:
-                pause, failure = pause_before(attempt, None), self._transport_error(what, url, error)
+                pause, failure = pause_before(attempt, None), self.transport_error(what, url, error)
                 if not retry or not _transient(error):
                     raise failure from error
             else:
@@ -288,7 +289,8 @@ class Gcp:
             raise CloudError(what, where=url, why="the answer is no JSON", fix="Check the endpoint option.") from error
         return data if isinstance(data, dict) else {}
 
-    def _transport_error(self, what: str, url: str, error: Exception) -> ApiError:
+    def transport_error(self, what: str, url: str, error: Exception) -> ApiError:
+        """What a request that got no answer means."""
         name = type(error).__name__
         detail = " ".join(str(error.args[0] if error.args else error).split())[:300]
         if "necessary fields need to refresh" in detail:  # a bare access token, refused with 401

@@ -24,14 +24,13 @@ class Cloud:
         self.http = requests.Session()
         self.http.trust_env = False
 
-    def client(self, service: str, key: str = "test", secret: str = "test", token: str | None = None) -> Any:
+    def client(self, service: str, key: str = "test", secret: str = "test") -> Any:  # noqa: S107
         return boto3.client(
             service,
             endpoint_url=self.address,
             region_name=REGION,
             aws_access_key_id=key,
             aws_secret_access_key=secret,
-            aws_session_token=token,
             config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
         )
 

@@ -65,7 +65,7 @@ class StorageApi:
             "storage.buckets.delete": self.delete_bucket,
             "storage.buckets.getIamPolicy": self.get_policy,
             "storage.buckets.setIamPolicy": self.set_policy,
-            "storage.buckets.testIamPermissions": self.test_permissions,
+            "storage.buckets.testIamPermissions": self.held_permissions,
             "storage.buckets.lockRetentionPolicy": self.lock_retention,
             "storage.objects.get": self.get_object,
             "storage.objects.list": self.list_objects,
@@ -109,8 +109,8 @@ class StorageApi:
             raise Refusal(
                 403,
                 "forbidden",
-                f"{who} does not have {permission} access to the Google Cloud project. Permission '{permission}' denied on"
-                " resource (or it may not exist).",
+                f"{who} does not have {permission} access to the Google Cloud project. Permission '{permission}' denied"
+                " on resource (or it may not exist).",
             )
         return project
 
@@ -258,7 +258,7 @@ class StorageApi:
             if account is None or time.monotonic() < account.visible_from:
                 raise Refusal(400, "invalid", f"Service account {name} does not exist.")
 
-    def test_permissions(self, arguments: Any, query: dict[str, Any], _body: Any, principal: str) -> dict[str, Any]:
+    def held_permissions(self, arguments: Any, query: dict[str, Any], _body: Any, principal: str) -> dict[str, Any]:
         bucket = self.bucket(arguments["bucket"])
         asked = query["permissions"].split("\n")
         held = [item for item in asked if self.state.allowed(principal, item, bucket.project, (bucket.policy,))]
@@ -445,8 +445,8 @@ class StorageApi:
                 raise Refusal(
                     400,
                     "invalid",
-                    f"Invalid request. According to the Content-Range header, the upload offset is {first} byte(s), which"
-                    f" exceeds already uploaded size of {len(upload.data)} byte(s).",
+                    f"Invalid request. According to the Content-Range header, the upload offset is {first} byte(s),"
+                    f" which exceeds already uploaded size of {len(upload.data)} byte(s).",
                 )
             final = total is not None and last is not None and last + 1 == total
             if not final and len(data) % CHUNK:
