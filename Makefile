@@ -95,7 +95,7 @@ test-integration: ## tests against real servers, and the coverage of both
 
 .PHONY: test-e2e
 test-e2e: ## molecule scenarios on the local cluster; SCENARIO=name for one
-	@$(PYTHON) tests/run.py setup $(if $(SCENARIO),molecule:$(SCENARIO),e2e)
+	@$(PYTHON) tests/run.py setup $(if $(SCENARIO),molecule:$(SCENARIO),quickstart conformance e2e)
 
 .PHONY: docs
 docs: setup ## build the documentation site into build/docs

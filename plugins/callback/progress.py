@@ -58,7 +58,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import PROGRESS_VARIABLE
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress_view import View
 
@@ -210,7 +209,7 @@ class CallbackModule(CallbackBase):
     def _show(self, final: bool = False) -> None:
         now = time.time()
         if not self._terminal:
-            for line in self._view.plain(now):
+            for line in self._view.closing() if final else self._view.plain(now):
                 self._display.display(f"  … {line}", stderr=True)
             return
         for line in self._view.notes():

@@ -2,27 +2,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What is wrong with an installation, all of it at once.
 
-``examine`` judges what :mod:`evidence` gathered, without talking to anything.  The traps
-behind the checks are those of pachd 1.13 (``src/server/cmd/pachd/main.go``, ``src/server/pkg/serviceenv`` and
-``src/server/pkg/deploy/assets/assets.go`` upstream) and the issues that the messages name.
+``examine`` judges what :mod:`evidence` gathered, without talking to anything.  The traps behind the checks are those
+of pachd 1.13 (``src/server/cmd/pachd/main.go`` and ``src/server/pkg/deploy/assets/assets.go`` upstream) and the issues
+that the messages name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .evidence import DNS_NAMESPACE, DNS_SERVICE
-from .findings import Finding, error, errors, ok, warning
-from .installation import decoded, labels, name, ours, pod_ready, restarts, waiting
-from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA, STORAGE_SECRET
-from .pachd.storage_secret import ENVIRONMENT, check_existing
+from .errors import ClusterError
+from .evidence import DNS_NAMESPACE, DNS_SERVICE, gather
+from .findings import Finding, error, ok, warning
+from .installation import labels, name, pod_ready, restarts, waiting
+from .kube.wait import telling_lines
+from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA
+from .pachd.options import SETTINGS_SPEC
+from .pachd.preflight import ImageCheck, Request, inspect
+from .pachd.storage_secret import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from .etcd.gateway import EtcdStatus
-    from .evidence import Evidence
+    from .evidence import EtcdState, Evidence
+    from .kube.client import Kube
 
 Object = dict[str, Any]
 
@@ -52,14 +58,84 @@ EXPLICIT: tuple[str, ...] = (
 """What pachd exits without, or reads from the environment behind its own defaults' back."""
 
 _BAD_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+# pachd 1.13 logs "<time> ERROR <message>"; other versions and the workers use JSON or key=value.
 _TROUBLE = re.compile(
-    r"level=(error|fatal|panic)|\"(level|severity)\":\s*\"(error|fatal|panic)\"|^panic: |\bFATAL\b", re.IGNORECASE
+    r"^\S+ (ERROR|FATAL|PANIC) |level=(error|fatal|panic)|\"level\":\s*\"(error|fatal|panic)\"|^panic: "
 )
-# pachd retries the first, and the second concerns a cache between several pachds, which 1.x no longer needs.
-_HARMLESS = re.compile(r"Too large resource version|sharder\.Register|sharder\.Assign")
-_SELF_TEST = re.compile(r"unable to (?!.*object storage)", re.IGNORECASE)
-# pachd may not list nodes with namespaced roles, and needs it only for pipelines with a COEFFICIENT.
-_NODES = re.compile(r"nodes?\b.*forbidden|list nodes", re.IGNORECASE)
+# Seen on healthy installations of 1.13.4: a request that failed by its sender's fault, the cache between several pachds
+# asking for etcd's v2 API, watches opened anew, pipelines just created or deleted.
+_HARMLESS = re.compile(
+    r"(ERROR|\") ?(\w+\.)+API\.\w+ \{|Error setting server state|sharder\.|Too large resource version"
+    r"|PPS master: (error retrieving RC|could not update resources)|falling back to"
+)
+# src/server/pps/server/api_server.go (validateKube): what pachd may not do in Kubernetes; it goes on without it.
+_SELF_TEST = re.compile(r"unable to .*kubernetes")
+# Reading nodes is needed only for pipelines with a COEFFICIENT, and namespaced roles cannot allow it.
+_NODES = "unable to access kubernetes nodeslist"
+# pachd reads its own log within a second of its start, when the kubelet has often not reported its container as
+# running; only a refusal by RBAC is a lasting one.
+_FORBIDDEN = "forbidden"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, and whether Pachyderm is installed at all."""
+
+    findings: list[Finding]
+    installed: bool
+
+
+def diagnose(
+    connect: Callable[[], Kube],
+    options: Mapping[str, Any],
+    *,
+    archives: Sequence[str] = (),
+    image_check: ImageCheck = "error",
+    timeout: float = 20.0,
+) -> Diagnosis:
+    """Find what would keep a deployment from working, and what is wrong with the one that is there.
+
+    :param connect: returns the cluster's client; its failure is a finding like any other.
+    :param options: the options of ``pachyderm_deploy``; those at their defaults are taken from the installation.
+    :param archives: image archives whose images count as available.
+    :param image_check: how grave it is that a registry cannot be asked.
+    :param timeout: seconds for each question to etcd or pachd.
+    """
+    namespace = str(options.get("namespace") or "pachyderm")
+    evidence: Evidence | None = None
+    # An API that does not answer is the preflight's finding.
+    with contextlib.suppress(ClusterError):
+        evidence = gather(connect(), namespace, str(options.get("version") or ""), timeout)
+    installed = evidence is not None and evidence.installation.runs
+    if evidence is not None:
+        options = judged_by(options, evidence.installation.settings())
+    request = Request(namespace, archives=archives, image_check=image_check, secret_comes_later=not installed)
+    found = inspect(connect, options, request)
+    return Diagnosis(found + (examine(evidence) if evidence else []), installed)
+
+
+def judged_by(options: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` with what ``found`` says wherever the user left an option at its default.
+
+    An installation is healthy or not by its own settings; whether others would fit it is the preflight's question.
+    """
+    judged = dict(options)
+    for option, value in found.items():
+        given = options.get(option)
+        if isinstance(value, dict):
+            kept = {
+                key: item
+                for key, item in (given or {}).items()
+                if not _left(item, SETTINGS_SPEC[option]["options"][key])
+            }
+            judged[option] = {**(given or {}), **{key: item for key, item in value.items() if item}, **kept}
+        elif value and _left(given, SETTINGS_SPEC[option]):
+            judged[option] = value
+    return judged
+
+
+def _left(value: Any, spec: Mapping[str, Any]) -> bool:
+    return value in (None, "", {}, []) or value == spec.get("default")
 
 
 def examine(evidence: Evidence) -> list[Finding]:
@@ -80,9 +156,7 @@ def check_unseen(evidence: Evidence) -> Iterator[Finding]:
 
 
 def check_nodes(evidence: Evidence) -> Iterator[Finding]:
-    """Every node is ready, under no pressure, and at least one takes pods."""
-    if not evidence.nodes:
-        return
+    """Every node is ready and under no pressure."""
     ready = 0
     for node in evidence.nodes:
         conditions = {item["type"]: item for item in node.get("status", {}).get("conditions") or []}
@@ -96,24 +170,17 @@ def check_nodes(evidence: Evidence) -> Iterator[Finding]:
                 f"Look at the kubelet of {name(node)}.",
             )
             continue
-        ready += not node["spec"].get("unschedulable")
-        for kind in _BAD_CONDITIONS:
-            if conditions.get(kind, {}).get("status") == "True":
-                yield error(
-                    "node-pressure",
-                    f"node {name(node)} reports {kind}: {conditions[kind].get('message', '')}".rstrip(": "),
-                    "no pressure: pods under it are evicted, etcd first",
-                    f"Free the resource on {name(node)}, or add a node.",
-                )
+        under = [kind for kind in _BAD_CONDITIONS if conditions.get(kind, {}).get("status") == "True"]
+        for kind in under:
+            yield error(
+                "node-pressure",
+                f"node {name(node)} reports {kind}: {conditions[kind].get('message', '')}".rstrip(": "),
+                "no pressure: pods under it are evicted",
+                f"Free the resource on {name(node)}, or add a node.",
+            )
+        ready += not under
     if ready:
-        yield ok("nodes", f"{ready} of {len(evidence.nodes)} nodes ready for pods")
-    else:
-        yield error(
-            "nodes",
-            "no node takes pods",
-            "at least one ready node that is not cordoned",
-            "Uncordon a node: kubectl uncordon NODE.",
-        )
+        yield ok("node-conditions", f"{ready} of {len(evidence.nodes)} nodes ready and without pressure")
 
 
 def check_dns(evidence: Evidence) -> Iterator[Finding]:
@@ -147,18 +214,6 @@ def check_clock(evidence: Evidence) -> Iterator[Finding]:
         "at most a minute apart",
         "Let both keep time by NTP: object stores refuse signatures that are 15 minutes off.",
     )
-
-
-def check_namespace(evidence: Evidence) -> Iterator[Finding]:
-    """The namespace is not on its way out."""
-    namespace = evidence.installation.namespace_object
-    if namespace is not None and namespace.get("status", {}).get("phase") == "Terminating":
-        yield error(
-            "namespace",
-            f"namespace {evidence.installation.namespace} is being deleted",
-            "an active namespace",
-            "Wait until it is gone, or find the finalizer that holds it: kubectl get namespace -o yaml.",
-        )
 
 
 # -- etcd -------------------------------------------------------------------------------------------------------------
@@ -323,21 +378,13 @@ def check_etcd_health(evidence: Evidence) -> Iterator[Finding]:
             "no alarm: until it is cleared every write fails",
             "NOSPACE: compact, defragment, then disarm. CORRUPT: stop pachd and restore a backup.",
         )
-    if not etcd.leader:
-        yield error(
-            "etcd-health",
-            "the member knows no leader",
-            "a majority of the members is up",
-            "Bring the other members back; look at their pods.",
-        )
-    elif not etcd.healthy and not etcd.alarms:
-        yield error("etcd-health", "etcd calls itself unhealthy", "healthy", "Look at the etcd pod's log.")
-    elif not etcd.alarms:
-        yield ok("etcd-health", f"etcd {etcd.version}, revision {etcd.revision}, {len(etcd.members)} members, no alarm")
+    else:
+        members = f"{len(etcd.members)} member{'s' if len(etcd.members) > 1 else ''}"
+        yield ok("etcd-health", f"etcd {etcd.version}, revision {etcd.revision}, {members}, no alarm")
     yield from _etcd_room(evidence, etcd)
 
 
-def _etcd_room(evidence: Evidence, etcd: EtcdStatus) -> Iterator[Finding]:
+def _etcd_room(evidence: Evidence, etcd: EtcdState) -> Iterator[Finding]:
     installation = evidence.installation
     if installation.etcd is None:
         return
@@ -355,28 +402,6 @@ def _etcd_room(evidence: Evidence, etcd: EtcdStatus) -> Iterator[Finding]:
 
 
 # -- storage ----------------------------------------------------------------------------------------------------------
-
-
-def check_storage_secret(evidence: Evidence) -> Iterator[Finding]:
-    """The secret has what pachd reads for its backend, spelled as pachd spells it."""
-    installation = evidence.installation
-    secret = installation.storage_secret
-    if secret is None:
-        if "Secret" not in evidence.unseen:
-            yield error(
-                "storage-secret",
-                f"there is no Secret {STORAGE_SECRET}",
-                "it exists, even if empty: pachd mounts it",
-                "Run deploy again, or the role pachops.pachyderm.storage_secret.",
-            )
-        return
-    backend = installation.backend
-    if not backend:
-        return
-    findings = check_existing(decoded(secret), backend)
-    yield from findings
-    if not errors(findings):
-        yield ok("storage-secret", f"complete for the backend {backend}")
 
 
 def check_storage_environment(evidence: Evidence) -> Iterator[Finding]:
@@ -540,16 +565,6 @@ def check_pachd_environment(evidence: Evidence) -> Iterator[Finding]:
                 "Run deploy again.",
             )
         )
-    wanted = evidence.wanted.backend
-    if wanted and installation.backend and wanted != installation.backend:
-        found.append(
-            error(
-                "pachd-backend",
-                f"pachd uses {installation.backend}",
-                f"{wanted}, as the variable backend says",
-                "Give the backend that the installation has; moving it to another one is a migration.",
-            )
-        )
     yield from found or [ok("pachd-environment", f"{len(variables)} variables, all that pachd and its workers need")]
 
 
@@ -565,15 +580,15 @@ def check_images(evidence: Evidence) -> Iterator[Finding]:
     )
     if sidecar and sidecar != pachd:
         yield error(
-            "images",
+            "pachd-images",
             f"workers' sidecar is {sidecar}, pachd is {pachd}",
             "the same image",
             "Run deploy again: different versions on one etcd corrupt it.",
         )
     elif worker and tag(worker) != tag(pachd) and "" not in (tag(worker), tag(pachd)):
-        yield error("images", f"worker is {worker}, pachd is {pachd}", "the same version", "Run deploy again.")
+        yield error("pachd-images", f"worker is {worker}, pachd is {pachd}", "the same version", "Run deploy again.")
     else:
-        yield ok("images", f"pachd {pachd}")
+        yield ok("pachd-images", f"pachd {pachd}")
 
 
 def tag(image: str) -> str:
@@ -604,24 +619,29 @@ def check_pachd_pods(evidence: Evidence) -> Iterator[Finding]:
                 "no restarts",
                 f"Look at {look}.",
             )
-    yield from _log_findings(evidence.log)
+    yield from _log_findings(evidence.log, running=bool(ready))
 
 
-def _log_findings(log: str) -> Iterator[Finding]:
+def _log_findings(log: str, *, running: bool) -> Iterator[Finding]:
     lines = [line.strip() for line in log.splitlines() if not _HARMLESS.search(line)]
-    self_test = [line for line in lines if _SELF_TEST.search(line) and not _NODES.search(line)]
+    complaints = [line for line in lines if _SELF_TEST.search(line)]
+    self_test = [line for line in complaints if _NODES not in line and _FORBIDDEN in line]
     if self_test:
         yield error(
             "pachd-self-test",
-            _last(self_test),
+            _last([line[line.index("unable to") :] for line in self_test]),
             "pachd's self-test against Kubernetes is clean: pipelines never start otherwise",
-            "Grant the rights that the line names; the Role pachyderm has them after a deploy.",
+            "Run deploy again: it restores the Role; if that does not help, look for an admission rule.",
         )
-    trouble = [line for line in lines if _TROUBLE.search(line) and line not in self_test and not _NODES.search(line)]
+    if not running:
+        # The reason of a crash comes last, behind hundreds of lines of goroutines.
+        words = telling_lines(log, 2)
+        if words:
+            yield error("pachd-log", "\n".join(words), "pachd starts", "Put right what these last lines name.")
+        return
+    trouble = [line for line in lines if _TROUBLE.search(line) and line not in complaints]
     if trouble:
-        yield warning(
-            "pachd-log", _last(trouble), "no errors in pachd's log", "Follow the message; the last lines are shown."
-        )
+        yield warning("pachd-log", _last(trouble), "no errors in pachd's log", "Follow the message.")
 
 
 def _last(lines: Sequence[str], count: int = 3) -> str:
@@ -658,8 +678,9 @@ def check_pachd_answers(evidence: Evidence) -> Iterator[Finding]:
     answers = evidence.pachd
     if answers is None:
         return
-    wanted = evidence.wanted.version
-    if wanted and answers.version != wanted:
+    wanted = evidence.wanted_version
+    # Builds of other people may carry a suffix, as the stand-in does.
+    if wanted and answers.version.partition("-")[0] != wanted:
         yield error(
             "pachd-version", f"pachd is {answers.version}", wanted, "Run deploy again, or correct pachyderm_version."
         )
@@ -724,36 +745,18 @@ def check_workers(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def check_owner(evidence: Evidence) -> Iterator[Finding]:
-    """Say when somebody else deployed it: deploy and remove leave it alone then."""
-    if evidence.installation.foreign:
-        foreign = [
-            item for item in (evidence.installation.pachd, evidence.installation.etcd) if item and not ours(item)
-        ]
-        listed = ", ".join(f"{item['kind']} {name(item)}" for item in foreign)
-        yield warning(
-            "owner",
-            f"not deployed by this collection: {listed}",
-            "deployed by this collection",
-            "Set pachyderm_adopt=true in a deploy to take it over, after a backup.",
-        )
-
-
 CLUSTER_CHECKS: tuple[Callable[[Evidence], Iterable[Finding]], ...] = (
     check_unseen,
     check_nodes,
     check_dns,
     check_clock,
-    check_namespace,
 )
 INSTALLATION_CHECKS: tuple[Callable[[Evidence], Iterable[Finding]], ...] = (
-    check_owner,
     check_etcd_workload,
     check_etcd_service,
     check_etcd_flags,
     check_etcd_volume,
     check_etcd_health,
-    check_storage_secret,
     check_storage_environment,
     check_shared_store,
     check_pachd_workload,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import ClusterError, PachopsError
-from .etcd.gateway import EtcdGateway, EtcdStatus
-from .installation import Installation, name, observe
+from .etcd.client import EtcdClient
+from .installation import Installation, name, observe, pod_ready, restarts
 from .kube.client import Ref
 from .pachd.answers import Answers, ask
 from .pachd.manifests import ETCD_CLIENT_PORT
@@ -28,48 +28,59 @@ Object = dict[str, Any]
 
 DNS_NAMESPACE = "kube-system"
 DNS_SERVICE = "kube-dns"
+LOG_LINES = 1000
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the user's variables say about the installation; empty strings where they say nothing."""
+class EtcdState:
+    """What etcd says about itself; sizes in bytes, ``size_in_use`` 0 where the server is too old to tell.
 
-    version: str = ""
-    backend: str = ""
+    It exists only where a linearizable read was answered, so a majority of the members is up.
+    """
+
+    version: str
+    revision: int
+    size: int
+    size_in_use: int
+    members: tuple[str, ...]
+    alarms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Everything that the checks look at; ``…_trouble`` says why something could not be asked.
 
+    :param wanted_version: the version that the user's variables name, "" where they name none.
     :param stores: namespace to object store of every other pachd in the cluster that is not scaled to zero.
     :param clock_skew: seconds that the API server's clock is ahead of ours.
     """
 
     installation: Installation
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted_version: str = ""
     nodes: Sequence[Object] = ()
     dns_addresses: int | None = None
     clock_skew: float | None = None
     stores: Mapping[str, str] = field(default_factory=dict)
-    etcd: EtcdStatus | None = None
+    etcd: EtcdState | None = None
     etcd_cluster_id: str = ""
     etcd_trouble: str = ""
     pachd: Answers | None = None
     pachd_trouble: str = ""
     log: str = ""
+    first_words: str = ""
     kubernetes: str = ""
     unseen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stand_in(self) -> bool:
-        """Whether pachd's log says that it is the test double, which it does in its first line."""
-        return "stand-in" in self.log
+        """Whether pachd calls itself the test double: in its version, and in its first words."""
+        return "stand-in" in self.first_words or bool(self.pachd and "standin" in self.pachd.version)
 
 
-def gather(kube: Kube, namespace: str, wanted: Wanted | None = None, timeout: float = 20.0) -> Evidence:
+def gather(kube: Kube, namespace: str, version: str = "", timeout: float = 20.0) -> Evidence:
     """Ask everybody once.
 
+    :param version: the version of Pachyderm that is wanted, for the comparison with what runs.
     :param timeout: seconds that each question to etcd or pachd may take.
     :raises ClusterError: the Kubernetes API itself does not answer.
     """
@@ -93,9 +104,10 @@ def gather(kube: Kube, namespace: str, wanted: Wanted | None = None, timeout: fl
         evidence["stores"] = seen("other installations", lambda: _other_stores(kube, namespace), {})
         pods = installation.pods("pachd")
         evidence["log"] = seen("pachd's log", lambda: _pachd_log(kube, namespace, pods), "")
+        evidence["first_words"] = seen("pachd's log", lambda: _first_words(kube, namespace, pods), "")
     return Evidence(
         installation,
-        wanted or Wanted(),
+        version,
         **evidence,
         **_ask_etcd(kube, installation, timeout),
         **_ask_pachd(kube, installation, timeout),
@@ -138,11 +150,23 @@ def _other_stores(kube: Kube, namespace: str) -> dict[str, str]:
 
 
 def _pachd_log(kube: Kube, namespace: str, pods: Sequence[Object]) -> str:
+    """Return the end of pachd's log; while it is not ready, that of the container that died before, which knows why."""
     if not pods:
         return ""
     pod = name(pods[0])
-    # A container that has just been started again says nothing yet; its predecessor knows why it died.
-    return kube.logs(namespace, pod, "pachd", tail=400) or kube.logs(namespace, pod, "pachd", tail=400, previous=True)
+    if restarts(pods[0]) and not pod_ready(pods[0]):
+        died = kube.logs(namespace, pod, "pachd", tail=LOG_LINES, previous=True)
+        if died:
+            return died
+    return kube.logs(namespace, pod, "pachd", tail=LOG_LINES)
+
+
+def _first_words(kube: Kube, namespace: str, pods: Sequence[Object]) -> str:
+    if not pods:
+        return ""
+    path = f"{Ref('v1', 'Pod', namespace, name(pods[0])).path()}/log"
+    response = kube.request("GET", path, query=[("container", "pachd"), ("limitBytes", "1000")])
+    return response.body.decode("utf-8", "replace") if response.status == 200 else ""
 
 
 def _ask_etcd(kube: Kube, installation: Installation, timeout: float) -> dict[str, Any]:
@@ -150,12 +174,23 @@ def _ask_etcd(kube: Kube, installation: Installation, timeout: float) -> dict[st
     if not pods:
         return {}
     try:
-        with kube.portforward(installation.namespace, name(pods[0]), ETCD_CLIENT_PORT) as (host, port):
-            gateway = EtcdGateway(host, port, timeout)
-            identity = gateway.value(b"cluster-id") or b""
-            return {"etcd": gateway.status(), "etcd_cluster_id": identity.decode("utf-8", "replace")}
+        with (
+            kube.portforward(installation.namespace, name(pods[0]), ETCD_CLIENT_PORT) as (host, port),
+            EtcdClient(f"{host}:{port}", timeout) as client,
+        ):
+            identity = client.get(b"cluster-id")
+            status = client.status()
+            state = EtcdState(
+                version=status.version,
+                revision=status.revision,
+                size=status.db_size,
+                size_in_use=status.db_size_in_use,
+                members=tuple(client.members()),
+                alarms=tuple(client.alarms()),
+            )
     except PachopsError as refusal:
         return {"etcd_trouble": str(refusal)}
+    return {"etcd": state, "etcd_cluster_id": identity.value.decode("utf-8", "replace") if identity else ""}
 
 
 def _ask_pachd(kube: Kube, installation: Installation, timeout: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Union
 
 from .errors import ImageError
 
@@ -64,7 +64,7 @@ class Entry:
 
 
 # A layer is a list of entries, a directory that becomes the layer as it is, or an uncompressed tar file used unchanged.
-Layer = Sequence[Entry] | Path
+Layer = Union[Sequence[Entry], Path]  # noqa: UP007  # ansible-test's pylint knows no other alias
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,43 @@ class Installation:
         metadata = self.host_path(self.etcd, ETCD_DATA) if self.etcd else self.recorded.get("etcd-host-path", "")
         return {part: path for part, path in (("data", data), ("metadata", metadata)) if path}
 
+    def settings(self) -> Object:
+        """Return the options of ``pachyderm_deploy`` that this installation shows, empty where nothing runs.
+
+        For judging it by what it is where the user's variables do not say otherwise.
+        """
+        if not self.runs:
+            return {}
+        variables = self.pachd_environment()
+
+        def value(variable: str) -> str:
+            return (variables[variable].value or "") if variable in variables else ""
+
+        found: Object = {
+            "version": value("PACHD_VERSION") or self.recorded.get("pachyderm-version", ""),
+            "backend": self.backend,
+            "host_path": self.recorded.get("host-path", ""),
+            "images": {"worker": value("WORKER_IMAGE")},
+            "image_pull_secret": value("IMAGE_PULL_SECRET"),
+            "dash": self.find("Deployment", "dash") is not None,
+            "cluster_roles": bool(self.objects.get("ClusterRole")),
+        }
+        for part, workload in (("pachd", self.pachd), ("etcd", self.etcd)):
+            if workload:
+                found["images"][part] = str(self.container(workload, part).get("image") or "")
+        if self.etcd:
+            found["etcd_members"] = int(self.etcd["spec"].get("replicas") or 0) or None
+            found["etcd_storage"] = self._etcd_storage(self.etcd)
+        return found
+
+    def _etcd_storage(self, etcd: Mapping[str, Any]) -> Object:
+        claims = etcd["spec"].get("volumeClaimTemplates") or []
+        if not claims:
+            return {"type": "host_path"}
+        spec = claims[0]["spec"]
+        size = spec.get("resources", {}).get("requests", {}).get("storage")
+        return {"type": "claim", "size": size, "storage_class": spec.get("storageClassName")}
+
 
 def pod_ready(pod: Mapping[str, Any]) -> bool:
     """Return whether a pod is ready and not on its way out."""

@@ -25,7 +25,8 @@ class Progress:
 
     def __init__(self, path: str | None = None, interval: float = 0.5) -> None:
         """:param path: the event file; default: what the environment names.
-        :param interval: least seconds between two updates of one stage, so that a tight loop costs nothing."""
+        :param interval: least seconds between two updates of one stage, so that a tight loop costs nothing.
+        """
         self._path = path if path is not None else os.environ.get(PROGRESS_VARIABLE, "")
         self._interval = interval
         self._stage = ""

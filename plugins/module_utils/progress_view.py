@@ -177,10 +177,14 @@ class View:
             return self._stage.line(now)
         return self._pulse(now) if now - self._task_began >= self._heartbeat else ""
 
+    def closing(self) -> list[str]:
+        """Return what is still to be said when a task has ended: its notes, and the last lines of stages."""
+        closing, self._closing = self._closing, []
+        return self.notes() + closing
+
     def plain(self, now: float) -> list[str]:
         """Return the lines that are due where output cannot be rewritten."""
-        lines = self.notes() + self._closing
-        self._closing = []
+        lines = self.closing()
         stage = self._stage
         if stage is not None and not stage.finished:
             since = stage.began + self._patience - self._interval if stage.printed is None else stage.printed

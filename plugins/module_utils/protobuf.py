@@ -45,9 +45,9 @@ def declare(package: str, messages: Mapping[str, Sequence[Field]]) -> dict[str, 
                 name=field[0], number=field[1], label=_REPEATED if field[2].startswith("repeated ") else _OPTIONAL
             )
             if kind in _SCALARS:
-                added.type = _SCALARS[kind]
+                added.type = _SCALARS[kind]  # type: ignore[assignment]  # the numbers that the stubs wrap
             else:
-                added.type = _MESSAGE
+                added.type = _MESSAGE  # type: ignore[assignment]
                 added.type_name = f".{package}.{kind}"
             if len(field) == 4:
                 if field[3] not in oneofs:

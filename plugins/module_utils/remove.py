@@ -10,12 +10,14 @@ Levels, each containing the one before:
 
 - ``app``: everything that runs.  etcd's data, the storage secret and the record of the installation stay, so that a
   deploy brings everything back.
-- ``metadata``: etcd's claims or directory, and the record with the deployment id.
-- ``data``: the objects, and the storage secret.
+- ``metadata``: etcd's claims or directory.  The record stays: it says where the objects are, and its deployment id lets
+  users' pachctl connect again after a restore.
+- ``data``: the objects, the storage secret and the record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -26,8 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError, StorageError, WaitError
-from .installation import CLUSTER_WIDE, NAMESPACED, labels, name, ours
+from .installation import CLUSTER_WIDE, NAMESPACED, labels, name, observe, ours
 from .kube.client import Ref
+from .kube.wait import wait_gone
 from .pachd.manifests import INSTALLATION_NAME, STORAGE_SECRET
 
 if TYPE_CHECKING:
@@ -141,6 +144,7 @@ class Plan:
         return {
             "namespace": self.namespace,
             "level": self.level,
+            "names": list(self.names),
             "objects": [{"kind": ref.kind, "namespace": ref.namespace or "", "name": ref.name} for ref in self.removes],
             "directories": [
                 {"part": item.part, "path": item.path, "node": item.node, "here": item.here}
@@ -150,6 +154,42 @@ class Plan:
             "foreign": list(self.foreign),
             "lines": self.lines(),
         }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a removal did, or in check mode would do; ``removed`` names objects and directories."""
+
+    plan: Plan
+    changes: list[Change]
+    removed: list[str]
+
+
+def remove(
+    kube: Kube,
+    namespace: str,
+    level: Level,
+    progress: Progress,
+    *,
+    cluster: str = "",
+    confirm: str = "",
+    check_mode: bool = False,
+    timeout: float = 300.0,
+) -> Outcome:
+    """Plan, make sure that it is meant and possible, and carry it out.
+
+    :param cluster: the cluster's name in the kubeconfig.
+    :param confirm: what the user typed in as the installation's name.
+    :raises PachopsError: see :func:`plan`, :func:`check_confirmation`, :func:`check_directories`, :func:`carry_out`.
+    """
+    nodes = kube.list("v1", "Node") if level != "app" else []
+    chosen = plan(observe(kube, namespace), level, cluster, nodes)
+    if not check_mode:
+        check_confirmation(chosen, confirm)
+    check_directories(chosen)
+    changes = carry_out(kube, chosen, progress, check_mode=check_mode, timeout=timeout)
+    removed = [f"{change.ref.kind} {change.ref.name}" for change in changes]
+    return Outcome(chosen, changes, removed + [f"directory {item.path}" for item in chosen.directories])
 
 
 def plan(installation: Installation, level: Level, cluster: str = "", nodes: Sequence[Object] = ()) -> Plan:
@@ -197,7 +237,7 @@ def _goes(installation: Installation, kind: str, obj: Mapping[str, Any], level: 
     if kind == "PersistentVolumeClaim":
         return level != "app" and _etcd_claim(installation, obj)
     if kind == "ConfigMap" and name(obj) == INSTALLATION_NAME:
-        return level != "app" and ours(obj)
+        return level == "data" and ours(obj)
     if kind == "Secret" and name(obj) == STORAGE_SECRET:
         return level == "data" and ours(obj)
     if kind == "Pod":
@@ -288,8 +328,8 @@ def _keeps(installation: Installation, level: Level) -> list[str]:
         found += [f"etcd's claim {claim}" for claim in claims]
         if "metadata" in installation.host_paths:
             found.append(f"etcd's directory {installation.host_paths['metadata']}")
-        if installation.record is not None:
-            found.append(f"ConfigMap {INSTALLATION_NAME} with the deployment id {installation.deployment_id}")
+    if level != "data" and installation.record is not None:
+        found.append(f"ConfigMap {INSTALLATION_NAME} with the deployment id {installation.deployment_id}")
     secret = installation.storage_secret
     if secret is not None and (level != "data" or not ours(secret)):
         found.append(f"Secret {STORAGE_SECRET}" + ("" if ours(secret) else ", which you keep yourself"))
@@ -427,6 +467,9 @@ def _late_workers(kube: Kube, chosen: Plan) -> list[Ref]:
 def _remove_directory(path: Path) -> None:
     try:
         shutil.rmtree(path)
+        # What held only this is of no use any more.
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
     except FileNotFoundError:
         return
     except OSError as failure:
@@ -458,7 +501,8 @@ class _Run:
                 self.changes.append(change)
         for ref in references:
             self._progress.update(self._done, max(self._total, self._done), "objects", f"{ref.kind} {ref.name}")
-            self._wait_gone(ref)
+            if self._kube.get(ref) is not None:
+                wait_gone(self._kube, ref, max(1.0, self._deadline - time.monotonic()), self._progress)
             self._done += 1
 
     def wait_for_pods(self, selector: str) -> None:
@@ -475,23 +519,5 @@ class _Run:
                     where=f"namespace {self._namespace}",
                     why=f"still there: {listed}",
                     fix="Look at their node; the deletion goes on, and running this again continues.",
-                )
-            time.sleep(POLL)
-
-    def _wait_gone(self, ref: Ref) -> None:
-        while True:
-            left = self._kube.get(ref)
-            if left is None:
-                return
-            # Without the stamp it is a new object of the same name; a Namespace says it by its phase only at first.
-            if "deletionTimestamp" not in left["metadata"] and ref.kind != "Namespace":
-                return
-            if time.monotonic() >= self._deadline:
-                finalizers = ", ".join(left["metadata"].get("finalizers") or [])
-                raise WaitError(
-                    "an object was not gone in time",
-                    where=str(ref),
-                    why=f"it still has the finalizers {finalizers}" if finalizers else "it is still being deleted",
-                    fix="Find out what uses it; the deletion goes on, and running this again continues.",
                 )
             time.sleep(POLL)

@@ -108,7 +108,6 @@ def _etcd(evidence: Evidence) -> Object:
         "version": etcd.version if etcd else "",
         "members": int(workload["spec"].get("replicas") or 0) if workload else 0,
         "ready": int(workload.get("status", {}).get("readyReplicas") or 0) if workload else 0,
-        "healthy": etcd.healthy if etcd else None,
         "revision": etcd.revision if etcd else None,
         "size": etcd.size if etcd else None,
         "size_in_use": etcd.size_in_use if etcd else None,
@@ -232,9 +231,8 @@ def _etcd_line(etcd: Mapping[str, Any]) -> str:
     members = f"{etcd['ready']} of {etcd['members']} members ready"
     if etcd["revision"] is None:
         return f"{members}, not reached"
-    health = "healthy" if etcd["healthy"] else "unhealthy"
     alarms = f"ALARM {', '.join(etcd['alarms'])}" if etcd["alarms"] else "no alarm"
-    return f"{etcd['version']}, {members}, {health}, {alarms}, {amount(etcd['size'], 'B')}, revision {etcd['revision']}"
+    return f"{etcd['version']}, {members}, {alarms}, {amount(etcd['size'], 'B')}, revision {etcd['revision']}"
 
 
 def _address_line(address: Mapping[str, Any]) -> str:

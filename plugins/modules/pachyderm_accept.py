@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Prove that a deployed Pachyderm works."""
 
 from __future__ import annotations
 
@@ -103,6 +104,11 @@ findings:
       found: 32768 bytes went in and came back in 0.2 s
       wanted: ""
       fix: ""
+version:
+  description: The version that pachd answered, in full.
+  returned: always
+  type: str
+  sample: 1.13.4
 table:
   description: The findings as lines for a person, the gravest first.
   returned: always
@@ -140,7 +146,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         deployment_id=params["cluster_deployment_id"] or deployment.deployment_id(kube, namespace),
         cluster_roles=params["cluster_roles"],
     )
-    found = acceptance.prove(
+    proof = acceptance.prove(
         kube,
         namespace,
         expected,
@@ -150,8 +156,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         timeout=params["timeout"],
         progress=Progress(),
     )
+    found = proof.findings
     result: dict[str, Any] = {
         "changed": False,
+        "version": proof.version,
         "findings": [finding.as_dict() for finding in found],
         "table": findings.table(found),
         "duration": round(time.monotonic() - started, 2),

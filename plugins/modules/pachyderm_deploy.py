@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Deploy Pachyderm 1.12 or 1.13."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ module: pachyderm_deploy
 short_description: Deploy Pachyderm 1.12 or 1.13
 version_added: 0.1.0
 description:
-  - Brings service accounts, roles, etcd, pachd and their Services to the state that the options describe, and waits until
-    each of them is ready.
+  - Brings service accounts, roles, etcd, pachd and their Services to the state that the options describe, and waits
+    until each of them is ready.
   - Objects are applied server-side, so that fields of others stay theirs.
   - The storage secret has to exist; M(pachops.pachyderm.pachyderm_storage_secret) writes it. pachd restarts when that
     Secret's content changes, and only then.

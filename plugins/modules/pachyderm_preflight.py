@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Find what would keep Pachyderm from being deployed."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ module: pachyderm_preflight
 short_description: Find what would keep Pachyderm from being deployed
 version_added: 0.1.0
 description:
-  - Looks at the options, the cluster and the images, and reports all findings at once, each with what was found, what is
-    wanted and how to get there.
+  - Looks at the options, the cluster and the images, and reports all findings at once, each with what was found, what
+    is wanted and how to get there.
   - It takes at most 20 seconds and changes nothing.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
@@ -26,6 +27,11 @@ options:
       - The images in them count as available.
     type: list
     elements: path
+    default: []
+  imported_images:
+    description: Full names of images that the nodes are known to have.
+    type: list
+    elements: str
     default: []
   image_check:
     description:
@@ -129,8 +135,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     request = preflight.Request(
         namespace=params["namespace"],
         archives=params["image_archives"],
+        imported=params["imported_images"],
         image_check=params["image_check"],
-        secret_comes_later=params["storage_secret"] == "later",
+        secret_comes_later=params["storage_secret"] == "later",  # noqa: S105 - no password, a choice
         adopt=params["adopt"],
     )
     found = preflight.inspect(lambda: connect(params["kubeconfig"], params["context"]), params, request)
@@ -156,6 +163,7 @@ def main() -> None:
             **KUBE_ARGUMENT_SPEC,
             **SETTINGS_SPEC,
             "image_archives": {"type": "list", "elements": "path", "default": []},
+            "imported_images": {"type": "list", "elements": "str", "default": []},
             "image_check": {"type": "str", "choices": ["error", "warning", "off"], "default": "error"},
             "storage_secret": {
                 "type": "str",

@@ -339,6 +339,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Ansible remembers values to hide before it converts them; a mapping given as the key becomes a text of its own.
+    module.no_log_values.update(filter(None, [module.params["gcp_credentials"]]))
     try:
         module.exit_json(**run(module))
     except PachopsError as error:

@@ -111,7 +111,9 @@ def test_output_branches_are_protected(client: Any, repo: Repo, fails: Fails) ->
     shown = f'[repo:<name:"{target}" > name:"master" ]'
     message = f"branch master has {shown} as subvenance, deleting it would break those branches"
     assert fails(lambda: client.delete_branch(source, "master")) == message
-    assert fails(lambda: client.delete_repo(source)) == f'delete branch repo:<name:"{source}" > name:"master" : {message}'
+    assert (
+        fails(lambda: client.delete_repo(source)) == f'delete branch repo:<name:"{source}" > name:"master" : {message}'
+    )
     client.delete_commit(commit)
     fails(lambda: client.inspect_commit(output))
     assert not client.inspect_branch(target, "master").HasField("head")

@@ -65,7 +65,9 @@ def test_many_files_in_one_call(client: Any, repo: Repo) -> None:
     assert sum(each.size_bytes for each in listed) == sum(map(len, wanted.values()))
     for path in list(wanted)[::37]:
         assert read(client, (where, "master"), path) == wanted[path]
-    assert read(client, (where, "master"), "/dir3/*") == b"".join(wanted[path] for path in sorted(wanted) if "dir3" in path)
+    assert read(client, (where, "master"), "/dir3/*") == b"".join(
+        wanted[path] for path in sorted(wanted) if "dir3" in path
+    )
 
 
 def test_put_appends_within_and_across_commits(client: Any, repo: Repo) -> None:

@@ -75,6 +75,7 @@ def check_yaml(text: str, folder: Path) -> None:
 
 def syntax_check(items: list[dict[str, Any]], folder: Path) -> None:
     """Let Ansible parse plays, or tasks inside one; paths are those of the checkout."""
+    plays: list[dict[str, Any]]
     are_plays = all("hosts" in item or any(key.endswith("import_playbook") for key in item) for item in items)
     plays = items if are_plays else [{"name": "Tasks", "hosts": "localhost", "tasks": items}]
     for play in plays:
@@ -84,7 +85,7 @@ def syntax_check(items: list[dict[str, Any]], folder: Path) -> None:
                 play[key] = str(ROOT / play[key])
     playbook = folder / "block.yml"
     playbook.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
-    command = [ROOT / ".venv/bin/ansible-playbook", "--syntax-check", "-i", "localhost,", playbook]
+    command = [str(ROOT / ".venv/bin/ansible-playbook"), "--syntax-check", "-i", "localhost,", str(playbook)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -114,7 +114,7 @@ def test_examples_are_plays(tmp_path: Path) -> None:
     ]
     playbook = tmp_path / "examples.yml"
     playbook.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
-    command = [ROOT / ".venv/bin/ansible-playbook", "--syntax-check", "-i", "localhost,", playbook]
+    command = [str(ROOT / ".venv/bin/ansible-playbook"), "--syntax-check", "-i", "localhost,", str(playbook)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -184,7 +184,7 @@ def test_only_declared_variables_are_used(role: str) -> None:
         def __contains__(self, _name: object) -> bool:
             return True
 
-        def get(self, _name: str, _default: object = None) -> Any:  # type: ignore[override]
+        def get(self, _name: str, _default: object = None) -> Any:
             return lambda *_args, **_kwargs: ""
 
         __getitem__ = get

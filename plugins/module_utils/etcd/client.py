@@ -19,6 +19,7 @@ from ..protobuf import declare
 
 _PAGE = 1000
 _TIMEOUT = 10.0
+_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,14 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Status:
-    """What one member says of itself; sizes in bytes."""
+    """What one member says of itself; sizes in bytes.
+
+    ``db_size_in_use`` is what a defragmentation would leave, 0 before etcd 3.4; ``leader`` is 0 without one.
+    """
 
     version: str
     db_size: int
+    db_size_in_use: int
     leader: int
     revision: int
     member_id: int
@@ -71,12 +76,12 @@ class Status:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """Return the end of the range that holds exactly the keys beginning with ``prefix`` (``\\0``: all keys)."""
+    r"""Return the end of the range that holds exactly the keys beginning with ``prefix`` (``\0``: all keys)."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _messages() -> dict[str, Any]:
     return declare(
         "pachops.etcd",
@@ -130,7 +135,14 @@ def _messages() -> dict[str, Any]:
                 ("version", 2, "string"),
                 ("dbSize", 3, "int64"),
                 ("leader", 4, "uint64"),
+                ("dbSizeInUse", 9, "int64"),
             ],
+            "AlarmRequest": [("action", 1, "int32"), ("memberID", 2, "uint64"), ("alarm", 3, "int32")],
+            "AlarmMember": [("memberID", 1, "uint64"), ("alarm", 2, "int32")],
+            "AlarmResponse": [("header", 1, "Header"), ("alarms", 2, "repeated AlarmMember")],
+            "MemberListRequest": [],
+            "Member": [("ID", 1, "uint64"), ("name", 2, "string")],
+            "MemberListResponse": [("header", 1, "Header"), ("members", 2, "repeated Member")],
         },
     )
 
@@ -141,7 +153,8 @@ class EtcdClient:
     def __init__(self, endpoint: str, timeout: float = _TIMEOUT) -> None:
         """:param endpoint: ``host:port``, optionally with ``http://`` before it.
         :param timeout: seconds that one call may take.
-        :raises InputError: when the grpcio library is missing."""
+        :raises InputError: when the grpcio library is missing.
+        """
         try:
             import grpc
         except ImportError as error:
@@ -216,9 +229,7 @@ class EtcdClient:
 
     def delete(self, key: bytes, end: bytes = b"") -> int:
         """Remove ``key``, or the range [``key``, ``end``), and return how many keys went."""
-        answer = self._call(
-            "KV", "DeleteRange", "DeleteRangeRequest", "DeleteRangeResponse", key=key, range_end=end
-        )
+        answer = self._call("KV", "DeleteRange", "DeleteRangeRequest", "DeleteRangeResponse", key=key, range_end=end)
         return int(answer.deleted)
 
     def txn(self, unchanged: Sequence[Unchanged], operations: Sequence[Put | Delete]) -> bool:
@@ -257,8 +268,24 @@ class EtcdClient:
         answer = self._call("Maintenance", "Status", "StatusRequest", "StatusResponse")
         header = answer.header
         return Status(
-            answer.version, answer.dbSize, answer.leader, header.revision, header.member_id, header.cluster_id
+            version=answer.version,
+            db_size=answer.dbSize,
+            db_size_in_use=answer.dbSizeInUse,
+            leader=answer.leader,
+            revision=header.revision,
+            member_id=header.member_id,
+            cluster_id=header.cluster_id,
         )
+
+    def alarms(self) -> list[str]:
+        """Return the alarms that are raised, ``NOSPACE`` or ``CORRUPT``, each once."""
+        answer = self._call("Maintenance", "Alarm", "AlarmRequest", "AlarmResponse")
+        return list(dict.fromkeys(_ALARMS.get(each.alarm, str(each.alarm)) for each in answer.alarms))
+
+    def members(self) -> list[str]:
+        """Return the names of the cluster's members; one that has not started yet has an empty name."""
+        answer = self._call("Cluster", "MemberList", "MemberListRequest", "MemberListResponse")
+        return [each.name for each in answer.members]
 
     def _call(self, service: str, method: str, request: str, response: str, **fields: Any) -> Any:
         message = _messages()[request](**fields)

@@ -32,6 +32,8 @@ KUBE_ARGUMENT_SPEC: dict[str, Any] = {"kubeconfig": {"type": "path"}, "context":
 _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
 _TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+_PATIENCE_WITH_500 = 4.0  # seconds
+_RACES = 8  # attempts to apply to an object that others keep writing
 _PAGE = "500"
 _ANONYMOUS = "system:anonymous"
 _VERBS = {"GET": "get", "PATCH": "patch", "POST": "create", "DELETE": "delete"}
@@ -109,26 +111,32 @@ class Kube:
         """
         manifest = changes.prepare(obj)
         ref = Ref.of(manifest)
-        hidden = changes.secret_values(manifest)
-        before = self.get(ref)
-        hidden += changes.secret_values(before or {})
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force is True else "false")]
-        query += [("dryRun", "All")] if dry_run else []
-        body = json.dumps(manifest)
-        response = self.request("PATCH", ref.path(), query=query, body=body, content_type=_APPLY)
-        conflicts = _conflicts(response)
-        if conflicts and not isinstance(force, bool) and all(_covered(field, force) for field, _manager in conflicts):
-            query[1] = ("force", "true")
-            response = self.request("PATCH", ref.path(), query=query, body=body, content_type=_APPLY)
+        for _attempt in range(_RACES):
+            before = self.get(ref)
+            hidden = changes.secret_values(manifest) + changes.secret_values(before or {})
+            response = self._patch(ref, manifest, before, dry_run=dry_run, force=force is True)
             conflicts = _conflicts(response)
-        if conflicts:
-            raise _conflict_error(ref, conflicts)
+            if conflicts and all(_ours_to_take(*conflict, force) for conflict in conflicts):
+                response = self._patch(ref, manifest, before, dry_run=dry_run, force=True)
+                conflicts = _conflicts(response)
+            if conflicts:
+                raise _conflict_error(ref, conflicts)
+            if not _outrun(response):
+                break
         if dry_run and _namespace_missing(response):
             return changes.compare(ref, None, manifest)
         after = _object(self._checked(response, "PATCH", str(ref), hidden))
         if dry_run:
             after = changes.without_allocations(manifest, before, after)
         return changes.compare(ref, before, after)
+
+    def _patch(self, ref: Ref, manifest: Object, before: Object | None, *, dry_run: bool, force: bool) -> Response:
+        """Apply on top of ``before`` and nothing else: what a controller writes in between must not pass for ours."""
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force else "false")]
+        query += [("dryRun", "All")] if dry_run else []
+        version = {"resourceVersion": before["metadata"]["resourceVersion"]} if before else {}
+        body = json.dumps({**manifest, "metadata": {**manifest["metadata"], **version}})
+        return self.request("PATCH", ref.path(), query=query, body=body, content_type=_APPLY)
 
     def ensure(self, obj: Mapping[str, Any], dry_run: bool = False) -> Change:
         """Apply a manifest only where nothing of its name exists; what exists belongs to somebody else.
@@ -193,7 +201,9 @@ class Kube:
         response = self.request("GET", path, query=query)
         if response.status in (400, 404):
             return ""
-        return self._checked(response, "GET", f"log of pod {namespace}/{pod}").body.decode("utf-8", "replace")
+        text = self._checked(response, "GET", f"log of pod {namespace}/{pod}").body.decode("utf-8", "replace")
+        # The kubelet's answer for a container that it has removed already, with status 200.
+        return "" if text.startswith("unable to retrieve container logs for ") else text
 
     def events(self, namespace: str, name: str) -> Objects:
         """Return the events about the object ``name``, oldest first."""
@@ -268,7 +278,8 @@ class Kube:
 
         All calls of this class may be repeated: an apply, a merge patch, a delete with the object's uid, or a review.
         """
-        deadline = time.monotonic() + self.patience
+        started = time.monotonic()
+        deadline = started + self.patience
         pause = 0.2
         while True:
             try:
@@ -280,6 +291,8 @@ class Kube:
                     raise unreachable_error(self.transport.host, failure) from None
                 delay = pause
             else:
+                if response.status == 500:  # more often a bug than a passing state
+                    deadline = min(deadline, started + _PATIENCE_WITH_500)
                 if not _transient(response) or time.monotonic() + pause >= deadline:
                     return response
                 delay = max(pause, _retry_after(response))
@@ -439,8 +452,16 @@ def _conflict_error(ref: Ref, conflicts: Sequence[tuple[str, str]]) -> ClusterEr
     )
 
 
-def _covered(field: str, allowed: Collection[str]) -> bool:
-    return any(field == path or field.startswith((f"{path}.", f"{path}[")) for path in allowed)
+def _ours_to_take(field: str, manager: str, force: bool | Collection[str]) -> bool:
+    """Return whether a conflict may be forced: by the caller's leave, or because the other one is this client itself.
+
+    A change through a subresource (:meth:`Kube.scale`) is booked under the same manager, but apart.
+    """
+    if manager.startswith(f'"{FIELD_MANAGER}"'):
+        return True
+    return not isinstance(force, bool) and any(
+        field == path or field.startswith((f"{path}.", f"{path}[")) for path in force
+    )
 
 
 def _served(response: Response) -> bool:
@@ -455,9 +476,11 @@ def _namespace_missing(response: Response) -> bool:
 
 
 def _transient(response: Response) -> bool:
-    if response.status in _TRANSIENT_STATUS:
-        return True
-    # An apply that raced with a controller; a field conflict has causes and is for the user to solve.
+    return response.status in _TRANSIENT_STATUS
+
+
+def _outrun(response: Response) -> bool:
+    """Return whether somebody else wrote the object since it was read."""
     return response.status == 409 and b"the object has been modified" in response.body
 
 

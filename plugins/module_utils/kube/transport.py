@@ -235,6 +235,21 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> ApiTransp
     return ApiTransport(kubernetes_client.ApiClient(configuration))
 
 
+def cluster_name(kubeconfig: str | None = None, context: str | None = None) -> str:
+    """Return what the kubeconfig calls the cluster that :func:`load` would choose; empty for a pod's own account.
+
+    :raises ClusterError: see :func:`load`.
+    """
+    paths = _kubeconfig_paths(kubeconfig)
+    if not paths:
+        return ""
+    _check_files(paths, context)
+    list_contexts: Any = kubernetes_config.list_kube_config_contexts
+    contexts, current = list_contexts(config_file=os.pathsep.join(paths))
+    chosen = next((entry for entry in contexts if entry["name"] == context), current)
+    return str(chosen["context"]["cluster"])
+
+
 def _kubeconfig_paths(kubeconfig: str | None) -> list[str]:
     if kubeconfig:
         wanted = [kubeconfig]

@@ -237,7 +237,7 @@ class _Wait:
         first = self.restarts.setdefault((pod["metadata"]["uid"], name), restarts if restarts > _CRASHES else 0)
         if restarts - first >= _CRASHES:
             yield self._crash(pod, status, where, events)
-        elif not status.get("ready") and status.get("state", {}).get("running") and _is_main(pod, name):
+        elif not status.get("ready") and _runs(status) and _is_main(pod, name):
             failing = _last(events, "Unhealthy")
             if failing is not None:
                 yield Trouble(
@@ -257,9 +257,10 @@ class _Wait:
         words = [end, str(ended.get("message") or "").strip(), str(killed.get("message", "")) if killed else ""]
         fix = "Raise its memory limit." if ended.get("reason") == "OOMKilled" else "Read the lines above."
         what = f"the container {status['name']} crashes again and again"
-        return Trouble(
-            "crash", what, where, "; ".join(filter(None, words)), fix, pod, str(status["name"]), previous=True
-        )
+        why = "; ".join(filter(None, words))
+        # While it runs again, the crashed one's log is that of the previous container.
+        again = _runs(status)
+        return Trouble("crash", what, where, why, fix, pod, str(status["name"]), previous=again)
 
     def _failed_job(self, view: View) -> Trouble:
         condition = _condition_of(view.obj or {}, "Failed")
@@ -313,8 +314,9 @@ class _Wait:
         if redactor.blind:
             return f"\n(the log is withheld: {redactor.blind} cannot be read, so nothing in it could be hidden)"
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        text = self.kube.logs(namespace, name, container, _READ_LINES, previous) if previous else ""
-        text = text or self.kube.logs(namespace, name, container, _READ_LINES)
+        text = ""
+        for earlier in (previous, not previous):
+            text = text or self.kube.logs(namespace, name, container, _READ_LINES, earlier)
         lines = "\n".join(f"  {line}" for line in telling_lines(text))
         return f"\nlast lines of {container}:\n{lines}\n" if lines else ""
 
@@ -409,7 +411,7 @@ def pod_state(pod: Object) -> str:
             words.append(f"{item['name']} {waiting['reason']}")
         elif ended and ended.get("exitCode"):
             words.append(f"{item['name']} ended with exit code {ended['exitCode']}")
-        elif item.get("state", {}).get("running") and not item.get("ready"):
+        elif _runs(item) and not item.get("ready"):
             words.append(f"{item['name']} runs, not ready")
         if item.get("restartCount"):
             words.append(f"{item['restartCount']} restarts")
@@ -491,7 +493,7 @@ def _scheduling_troubles(pod: Object, events: Sequence[Object]) -> Iterator[Trou
 
 
 def _mount_troubles(pod: Object, events: Sequence[Object]) -> Iterator[Trouble]:
-    if any(item.get("state", {}).get("running") for item in container_statuses(pod)):
+    if any(_runs(item) for item in container_statuses(pod)):
         return
     event = _last(events, "FailedMount")
     message = str((event or {}).get("message", ""))
@@ -536,6 +538,10 @@ def _condition_of(obj: Object, name: str) -> Mapping[str, Any]:
 
 def _condition(obj: Object, name: str) -> bool:
     return _condition_of(obj, name).get("status") == "True"
+
+
+def _runs(status: Mapping[str, Any]) -> bool:
+    return status.get("state", {}).get("running") is not None
 
 
 def _is_main(pod: Object, name: str) -> bool:

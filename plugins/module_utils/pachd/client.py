@@ -8,11 +8,15 @@ honours proxies for a port-forward on this host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PachdError
+from ..protobuf import Field, declare
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,6 +25,33 @@ DEFAULT_TIMEOUT = 30.0
 CHUNK = 1 << 20
 # pachd's own limit for one message (src/client/pkg/grpcutil/server.go).
 MAX_MESSAGE = 20 << 20
+
+
+# src/client/admin/admin.proto. The generated file would import the messages of six older releases with it, which takes
+# longer than everything else that is imported here.
+_CLUSTER_INFO: Sequence[Field] = (("id", 1, "string"), ("deployment_id", 2, "string"))
+
+
+@contextmanager
+def _package_without_its_init(name: str) -> Iterator[None]:
+    """Let modules of a package be imported without what its ``__init__`` imports; a package that is loaded stays.
+
+    :raises ImportError: there is no such package.
+    """
+    if name in sys.modules:
+        yield
+        return
+    spec = find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError(f"No module named {name!r}")
+    package = ModuleType(name)
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = package
+    try:
+        yield
+    finally:
+        # Whoever imports it next gets the whole of it.
+        del sys.modules[name]
 
 
 class Cluster(NamedTuple):
@@ -41,10 +72,11 @@ class Pachd:
         try:
             import grpc
             from google.protobuf.empty_pb2 import Empty
-            from python_pachyderm.proto.admin import admin_pb2_grpc
-            from python_pachyderm.proto.pfs import pfs_pb2, pfs_pb2_grpc
-            from python_pachyderm.proto.pps import pps_pb2, pps_pb2_grpc
-            from python_pachyderm.proto.version.versionpb import version_pb2_grpc
+
+            with _package_without_its_init("python_pachyderm"):
+                from python_pachyderm.proto.pfs import pfs_pb2, pfs_pb2_grpc
+                from python_pachyderm.proto.pps import pps_pb2, pps_pb2_grpc
+                from python_pachyderm.proto.version.versionpb import version_pb2_grpc
         except ImportError as error:
             raise PachdError(
                 "a Python library is missing on the controller",
@@ -66,7 +98,12 @@ class Pachd:
                 ("grpc.enable_http_proxy", 0),
             ],
         )
-        self._admin = admin_pb2_grpc.APIStub(self._channel)
+        cluster_info = declare("pachops.admin", {"ClusterInfo": _CLUSTER_INFO})["ClusterInfo"]
+        self._inspect_cluster = self._channel.unary_unary(
+            "/admin.API/InspectCluster",
+            request_serializer=Empty.SerializeToString,
+            response_deserializer=cluster_info.FromString,
+        )
         self._version = version_pb2_grpc.APIStub(self._channel)
         self.pfs = pfs_pb2_grpc.APIStub(self._channel)
         self.pps = pps_pb2_grpc.APIStub(self._channel)
@@ -90,7 +127,7 @@ class Pachd:
 
     def cluster(self) -> Cluster:
         """Return the cluster's ids."""
-        answer = self.call(self._admin.InspectCluster, self._empty, "the cluster's id")
+        answer = self.call(self._inspect_cluster, self._empty, "the cluster's id")
         return Cluster(answer.id, answer.deployment_id)
 
     def repos(self) -> list[str]:
@@ -152,6 +189,11 @@ class Pachd:
         """Return the jobs of a pipeline as ``pps.JobInfo``, newest first."""
         request = self.pps_pb2.ListJobRequest(pipeline=self.pps_pb2.Pipeline(name=pipeline), history=-1)
         return list(self.stream(self.pps.ListJobStream, request, f"for the jobs of {pipeline}"))
+
+    def own_log(self) -> list[str]:
+        """Return a few lines of pachd's own log, which pachd reads through the Kubernetes API."""
+        request = self.pps_pb2.GetLogsRequest(tail=5)
+        return [message.message for message in self.stream(self.pps.GetLogs, request, "for its own log")]
 
     def call(self, method: Callable[..., Any], request: Any, what: str) -> Any:
         """Send one request and return the answer.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -175,6 +176,7 @@ def refuse_orphaned_data(kube: Kube, settings: Settings) -> None:
         live = kube.get(Ref("apps/v1", kind, settings.namespace, "etcd"))
         if live is not None:
             old, new = _etcd_place(live), _etcd_place(_etcd_set(settings))
+            problems += _older_etcd(live, settings)
             differing = [name for name in old if old[name] != new[name]]
             problems += [f"etcd's {name} was {old[name]} and would become {new[name]}" for name in differing]
     if problems:
@@ -184,6 +186,19 @@ def refuse_orphaned_data(kube: Kube, settings: Settings) -> None:
             why="; ".join(problems),
             fix="Give the values that the installation has. To change them, back it up and restore it into a new one.",
         )
+
+
+_ETCD_VERSION = re.compile(r":v?(\d+)\.(\d+)(\.\d+)?")
+
+
+def _older_etcd(live: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Return the problem with an etcd of an older minor version, which does not read what a newer one wrote."""
+    images = [str(live["spec"]["template"]["spec"]["containers"][0].get("image", "")), settings.images["etcd"]]
+    versions = [_ETCD_VERSION.search(image) for image in images]
+    numbers = [(int(version[1]), int(version[2])) for version in versions if version]
+    if len(numbers) == 2 and numbers[1] < numbers[0]:
+        return [f"etcd's image was {images[0]} and would become {images[1]}, which cannot read newer data"]
+    return []
 
 
 def _etcd_set(settings: Settings) -> Object:

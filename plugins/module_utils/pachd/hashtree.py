@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The file trees of Pachyderm 1.x commits: read, change, write.
 
-A commit names its files by one object in the *tree* form (commits that users write) or by several objects in the *shard*
-form (outputs of pipelines).  Both are frames, a length of eight bytes (little-endian, signed) and that many bytes:
+A commit names its files by one object in the *tree* form (commits that users write) or by several objects in the
+*shard* form (outputs of pipelines).  Both are frames, a length of eight bytes (little-endian, signed) and that
+many bytes:
 
 * tree: for each bucket, ``fs`` and then ``changed``, its header, its keys and values in turn, and the one byte ``*``;
 * shard: keys and values in turn; each path is in exactly one shard of a commit.
 
-A key is the path with every ``/`` as a NUL byte, the root is one NUL.  Paths in this module are clean: ``/a/b``, and the
-root is the empty string.  Facts: ``src/server/pkg/hashtree`` of v1.13.4.
+A key is the path with every ``/`` as a NUL byte, the root is one NUL.  Paths in this module are clean: ``/a/b``, and
+the root is the empty string.  Facts: ``src/server/pkg/hashtree`` of v1.13.4.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class TreeConflict(StorageError):
     """A path was to be a file and a directory at once, or objects and blocks were to be mixed in one file."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def messages() -> dict[str, Any]:
     """Return the message classes of a tree, by name."""
     return declare(
@@ -303,9 +304,10 @@ def output_tree(files: Iterable[tuple[str, Node]], directories: Iterable[str] = 
     for path, node in [*((path, Node("", directory=True)) for path in directories), *files]:
         nodes[path] = node
         node.name = path.rpartition("/")[2]
-        while path:
-            path = parent_of(path)
-            nodes.setdefault(path, Node(path.rpartition("/")[2], directory=True))
+        above = path
+        while above:
+            above = parent_of(above)
+            nodes.setdefault(above, Node(above.rpartition("/")[2], directory=True))
     for path in sorted(nodes, key=lambda each: -each.count("/")):
         if path:
             nodes[parent_of(path)].size += nodes[path].size

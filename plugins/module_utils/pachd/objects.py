@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pachyderm 1.x's content store: objects, which are named by their content, in blocks.
 
-``object/<SHA-512, hex>`` is a small message that names a range of ``block/<id>``, where the content is; ``tag/<name>`` maps
-a name to an object.  ``index/<first two characters>`` holds what ``pachctl compact``-like maintenance gathered from the
-two.  Facts: ``src/server/pfs/server/obj_block_api_server.go`` of v1.13.4.
+``object/<SHA-512, hex>`` is a small message that names a range of ``block/<id>``, where the content is; ``tag/<name>``
+maps a name to an object.  ``index/<first two characters>`` holds what ``pachctl compact``-like maintenance gathered
+from the two.  Facts: ``src/server/pfs/server/obj_block_api_server.go`` of v1.13.4.
 """
 
 from __future__ import annotations

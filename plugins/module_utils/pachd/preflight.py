@@ -8,6 +8,7 @@ look at is a warning and not a failure.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from ..kube.client import Access, Kube, Ref
 from ..kube.kinds import kind_of
 from . import deployment, images, manifests, storage_secret
 from .settings import Settings
-from .versions import KUBERNETES_MINORS
+from .versions import KUBERNETES_MINORS, SUPPORTED
 
 Object = dict[str, Any]
 ImageCheck = Literal["error", "warning", "off"]
@@ -44,6 +45,7 @@ _UNITS: Mapping[str, Decimal] = {
     "Ti": Decimal(2) ** 40,
     "Pi": Decimal(2) ** 50,
 }
+_QUANTITY = re.compile(r"(?P<number>\d+(\.\d+)?(e\d+)?)(?P<unit>[A-Za-z]*)")
 _IN_TREE = {"kubernetes.io/gce-pd": "pd.csi.storage.gke.io", "kubernetes.io/aws-ebs": "ebs.csi.aws.com"}
 
 
@@ -53,6 +55,7 @@ class Request:
 
     :param settings: None where the options could not be used; only checks that do without run then.
     :param archives: image archives that are, or are about to be, imported into the cluster's nodes.
+    :param imported: names of images that were imported already.
     :param image_check: how grave it is that a registry cannot be asked from here; ``off`` asks none.
     :param secret_comes_later: the storage secret is written after the preflight, so that its absence is no finding.
     :param send: see :func:`.images.check`.
@@ -61,6 +64,7 @@ class Request:
     namespace: str
     settings: Settings | None = None
     archives: Sequence[str] = ()
+    imported: Sequence[str] = ()
     image_check: ImageCheck = "error"
     secret_comes_later: bool = False
     adopt: bool = False
@@ -217,6 +221,19 @@ def _foreign_installation(kube: Kube, request: Request) -> Iterator[Finding]:
         yield findings.error("existing-data", error.why, "the values that the installation has", error.fix)
 
 
+def _version_step(kube: Kube, request: Request) -> Iterator[Finding]:
+    record = kube.get(Ref("v1", "ConfigMap", request.namespace, manifests.INSTALLATION_NAME))
+    old = str(((record or {}).get("data") or {}).get("pachyderm-version", ""))
+    if request.settings is None or old not in SUPPORTED or old == request.settings.release.version:
+        return
+    new = request.settings.release.version
+    if SUPPORTED.index(new) < SUPPORTED.index(old):
+        fix = f"Keep pachyderm_version={old}, or take a backup first: Pachyderm's makers never supported this."
+        yield findings.warning("version-step", f"{old} would go back to {new}", "the same version, or a newer one", fix)
+    else:
+        yield findings.ok("version-step", f"{old} will be upgraded to {new}; workers follow when pachd is ready")
+
+
 def _storage_class(kube: Kube, request: Request) -> Iterator[Finding]:
     if request.settings is None or request.settings.etcd_storage.host_path:
         return
@@ -323,11 +340,10 @@ def quantity(text: str) -> Decimal:
 
     :raises ValueError: not a quantity.
     """
-    digits = text.rstrip("".join(_UNITS))
-    unit = text[len(digits) :]
-    if unit not in _UNITS or not digits:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match["unit"] not in _UNITS:
         raise ValueError(f"{text!r} is not a quantity")
-    return Decimal(digits) * _UNITS[unit]
+    return Decimal(match["number"]) * _UNITS[match["unit"]]
 
 
 def _secrets(kube: Kube, request: Request) -> Iterator[Finding]:
@@ -359,9 +375,9 @@ def _images(kube: Kube | None, request: Request) -> Iterator[Finding]:
     settings = request.settings
     if settings is None or request.image_check == "off":
         return
-    imported: set[str] = set()
+    imported = set(request.imported)
     try:
-        imported = images.archive_images(request.archives)
+        imported |= images.archive_images(request.archives)
     except ImageError as error:
         yield findings.error("image-archives", _found(error), "archives that can be read", error.fix)
     present: set[str] = set()
@@ -419,6 +435,7 @@ _CHECKS: tuple[Callable[[Kube, Request], Iterable[Finding]], ...] = (
     _namespace,
     _permissions,
     _foreign_installation,
+    _version_step,
     _storage_class,
     _nodes,
     _limits,

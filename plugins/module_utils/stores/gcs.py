@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -109,10 +110,8 @@ class GcsStore(Store):
         return True
 
     def delete(self, key: str) -> None:
-        try:
+        with contextlib.suppress(ObjectMissing):
             self._request("DELETE", "cannot delete the object", key, self._url(key))
-        except ObjectMissing:
-            pass
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         url = f"{self._host}/storage/v1/b/{quote(self._bucket, safe='')}/o"

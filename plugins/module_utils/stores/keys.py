@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How Pachyderm 1.x spells the names of its objects, per storage backend.
 
-An object's canonical name is ``<tree>/<name>``, with one of the trees ``block``, ``object``, ``tag`` and ``index``.  pachd
-joins it to PACH_ROOT and hands the result to the backend's client, which may reverse it.  Facts:
+An object's canonical name is ``<tree>/<name>``, with one of the trees ``block``, ``object``, ``tag`` and ``index``.
+pachd joins it to PACH_ROOT and hands the result to the backend's client, which may reverse it.  Facts:
 ``src/server/pfs/server/server.go`` and ``src/server/pkg/obj`` of v1.13.4.
 """
 
@@ -43,7 +43,9 @@ def key_of(name: str, spelling: Spelling, root: str = ROOT) -> str:
     """
     tree, slash, rest = name.partition("/")
     if tree not in TREES or not slash:
-        raise StorageError("not the name of a Pachyderm object", where=name, why=f"its tree is none of {', '.join(TREES)}")
+        raise StorageError(
+            "not the name of a Pachyderm object", where=name, why=f"its tree is none of {', '.join(TREES)}"
+        )
     if spelling is Spelling.DIRECTORY:
         return name
     path = f"{root.rstrip('/')}/{tree}/{rest}"

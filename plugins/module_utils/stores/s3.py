@@ -99,7 +99,9 @@ class S3Store(Store):
     def write(self, key: str, chunks: Iterable[bytes]) -> None:
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(multipart_threshold=self._options.part_size, multipart_chunksize=self._options.part_size)
+        config = TransferConfig(
+            multipart_threshold=self._options.part_size, multipart_chunksize=self._options.part_size
+        )
         extra = {"ACL": self._options.acl} if self._options.acl else {}
         body = io.BufferedReader(_Chunks(chunks), CHUNK)
         try:

@@ -76,6 +76,7 @@ class FakeApi:
         self.writes = 0
         self.page = 500
         self.on_get: Callable[[Ref], None] = lambda _ref: None
+        self.on_apply: Callable[[Ref], None] = lambda _ref: None
         self.defaults: Callable[[Object], None] = lambda _obj: None
         self._numbers = itertools.count(1)
         for name in namespaces:
@@ -211,7 +212,11 @@ class FakeApi:
                 404, "NotFound", f'namespaces "{ref.namespace}" not found', name=ref.namespace, kind="namespaces"
             )
         manager = query["fieldManager"]
+        self.on_apply(ref)
         current = self.objects.get(ref, {})
+        version = manifest["metadata"].pop("resourceVersion", None)
+        if version and version != current.get("metadata", {}).get("resourceVersion"):
+            return status(409, "Conflict", "Operation cannot be fulfilled: the object has been modified")
         owners = copy.deepcopy(self.owners.get(ref, {}))
         wanted = {path: value for path, value in leaves(manifest).items() if path[0] not in ("apiVersion", "kind")}
         had = leaves(current)

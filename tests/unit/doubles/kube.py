@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: ARG002 - a double takes what the real one takes
+
 """A cluster in a dict, at the interface of ``kube.client.Kube``, and an installation to put into it."""
 
 from __future__ import annotations
@@ -111,6 +111,10 @@ class FakeKube:
     ) -> str:
         self._allowed("get", "pods/log")
         return (self.previously if previous else self.logged).get(pod, "")
+
+    def can_i(self, accesses: Sequence[Any]) -> list[Any]:
+        self._allowed("create", "selfsubjectaccessreviews")
+        return []
 
     def server_version(self) -> str:
         return "1.34.4"

@@ -13,7 +13,6 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils import image_archive
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ImageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.image_archive import Entry, ImageConfig

@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress_view import Meter, View, amount, duration
 
 
@@ -156,6 +155,17 @@ def test_the_heartbeat_names_a_silent_task_every_fifteen_seconds() -> None:
     assert view.plain(120) == []
     assert view.plain(130) == ["Build kubernetes: still running, 30 s"]
     assert view.live(225) == "Build kubernetes: still running, 2:05"
+
+
+def test_when_a_task_has_ended_only_its_last_words_are_due() -> None:
+    view = View(heartbeat=15)
+    view.task("Copy", 0)
+    view.feed(event(0, done=1, total=2))
+    assert view.plain(10) == ["copy: 1 of 2 (50 %)"]
+    view.feed(event(20, done=2, total=2))
+    view.feed(event(20, note=True, detail="done"))
+    assert view.closing() == ["copy: done", "copy: 2 of 2 (100 %)"]
+    assert view.closing() == []
 
 
 def test_a_new_task_clears_the_stage_and_no_task_is_silent() -> None:

@@ -19,7 +19,7 @@ STATUS_NAMES = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 it is an answer
+class Refusal(Exception):
     """An answer that is no success.
 
     :param reason: Storage's ``errors[0].reason``; for IAM the reason of an ErrorInfo where ``metadata`` is given.

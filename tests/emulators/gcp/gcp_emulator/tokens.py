@@ -21,7 +21,7 @@ CLOCK_SKEW = 300.0  # seconds that Google tolerates
 WORKLOAD_IDENTITY_USER = "roles/iam.workloadIdentityUser"
 
 
-class TokenRefusal(Exception):  # noqa: N818 it is an answer
+class TokenRefusal(Exception):
     """An OAuth error: its code and description."""
 
     def __init__(self, error: str, description: str) -> None:

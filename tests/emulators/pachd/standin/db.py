@@ -103,7 +103,8 @@ class Collection:
         check: Callable[[str], None] | None = None,
     ) -> None:
         """:param indexes: names of the message's fields; of a repeated field every item is indexed.
-        :param check: raises when a key is not allowed."""
+        :param check: raises when a key is not allowed.
+        """
         self.prefix = prefix.rstrip("/") + "/"
         self.message = message
         self._indexes = indexes

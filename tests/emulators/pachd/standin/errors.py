@@ -45,7 +45,7 @@ class NoHead(PachError):
     """A branch has no commit."""
 
     def __init__(self, branch: str) -> None:
-        super().__init__(f'the branch "{branch}" has no head (create one with \'start commit\')')
+        super().__init__(f"the branch \"{branch}\" has no head (create one with 'start commit')")
 
 
 class CommitNotFound(PachError):

@@ -38,11 +38,11 @@ from .errors import (
     PachError,
     PathNotFound,
 )
+from .names import SPEC_REPO, branch_of, commit_of
 
 T = TypeVar("T")
 Alive = Callable[[], bool]
 
-SPEC_REPO = "__spec__"
 OBJECT_SIZE = 512 << 20
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UUID = re.compile(r"[0-9a-f]{12}4[0-9a-f]{19}")
@@ -77,21 +77,9 @@ def parse_ancestry(reference: str) -> tuple[str, int]:
         return base, -int(rest) if separator == "." else int(rest)
     for char in rest:
         if char != separator:
-            raise PachError(
-                f'invalid ancestry syntax "{reference}", cannot mix {separator} and {char} characters'
-            )
+            raise PachError(f'invalid ancestry syntax "{reference}", cannot mix {separator} and {char} characters')
     count = len(rest) + 1
     return base, -count if separator == "." else count
-
-
-def branch_of(repo: str, name: str) -> pb.Branch:
-    """Return the message that names a branch."""
-    return pb.Branch(repo=pb.Repo(name=repo), name=name)
-
-
-def commit_of(repo: str, reference: str) -> pb.Commit:
-    """Return the message that names a commit."""
-    return pb.Commit(repo=pb.Repo(name=repo), id=reference)
 
 
 def _key(branch: pb.Branch) -> tuple[str, str]:
@@ -354,9 +342,7 @@ class Pfs:
 
     def _add_provenance(self, txn: Txn, info: pb.BranchInfo, branch: pb.Branch) -> None:
         if _key(branch) == _key(info.branch):
-            raise PachError(
-                f"provenance loop, branch {branch.repo.name}/{branch.name} cannot be provenance for itself"
-            )
+            raise PachError(f"provenance loop, branch {branch.repo.name}/{branch.name} cannot be provenance for itself")
         _add(info.provenance, branch)
         table = self.branches(branch.repo.name)
         upstream = table.find(txn, branch.name) or pb.BranchInfo()
@@ -559,7 +545,9 @@ class Pfs:
             finished = finished or built.HasField("tree") or bool(built.trees) or built.HasField("finished")
         allowed = set()
         if branch:
-            allowed = self._point_branch(txn, parent, branch, new, provenance, built is not None and built.HasField("tree"))
+            allowed = self._point_branch(
+                txn, parent, branch, new, provenance, built is not None and built.HasField("tree")
+            )
             _add(repo.branches, branch_of(repo_name, branch))
             info.branch.CopyFrom(branch_of(repo_name, branch))
         if finished:
@@ -784,9 +772,7 @@ class Pfs:
             if set(wanted) <= {(each.commit.id, each.branch.name) for each in head_info.provenance}:
                 return
         new = commit_of(repo, new_id())
-        commit = pb.CommitInfo(
-            commit=new, origin=pb.CommitOrigin(kind=pb.AUTO), started=now(), branch=info.branch
-        )
+        commit = pb.CommitInfo(commit=new, origin=pb.CommitOrigin(kind=pb.AUTO), started=now(), branch=info.branch)
         if info.HasField("head"):
             commit.parent_commit.CopyFrom(info.head)
             parent = self.commits(repo).get(txn, info.head.id)
@@ -874,7 +860,9 @@ class Pfs:
             raise PachError(f"the `from` commit needs to be from repo {repo}")
         seen, since = {start.id}, 0
         while alive():
-            entries = sorted(self.commits(repo).entries(self.etcd, since=since), key=lambda each: each[2].create_revision)
+            entries = sorted(
+                self.commits(repo).entries(self.etcd, since=since), key=lambda each: each[2].create_revision
+            )
             since = max([since, *(found.mod_revision + 1 for _, _, found in entries)])
             for name, info, _ in entries:
                 if request.HasField("prov") and request.prov not in info.provenance:
@@ -911,8 +899,6 @@ class Pfs:
                     break
                 deleted.setdefault(current, found)
                 table.delete(txn, current)
-                if self.open.find(txn, current) is not None:
-                    self.open.delete(txn, current)
                 if current == lower.id:
                     break
                 current = found.parent_commit.id
@@ -1348,9 +1334,7 @@ class Pfs:
                 record.overwrite_index.CopyFrom(request.overwrite_index)
         return records
 
-    def _split(
-        self, request: pb.PutFileRequest, following: Iterator[pb.PutFileRequest]
-    ) -> Iterator[tuple[str, int]]:
+    def _split(self, request: pb.PutFileRequest, following: Iterator[pb.PutFileRequest]) -> Iterator[tuple[str, int]]:
         """Store the content as objects of at most OBJECT_SIZE bytes; yield their hashes and sizes."""
         rest = request.value
         source = (each.value for each in following)
@@ -1405,9 +1389,7 @@ class Pfs:
         if not branch:
             raise CommitFinished(file.commit)
         repo = file.commit.repo.name
-        self.write(
-            lambda context: self.make_commit(context, commit_of(repo, ""), branch, records=[(file.path, gone)])
-        )
+        self.write(lambda context: self.make_commit(context, commit_of(repo, ""), branch, records=[(file.path, gone)]))
 
     def copy_file(self, request: pb.CopyFileRequest) -> None:
         """Make a path refer to the content that another path has."""
@@ -1624,9 +1606,7 @@ def _check_file(file: pb.File) -> None:
         raise PachError("file commit repo cannot be nil")
 
 
-def _glob(
-    items: list[tuple[str, Node]], nodes: dict[str, Node], pattern: str
-) -> Iterator[tuple[str, Node]]:
+def _glob(items: list[tuple[str, Node]], nodes: dict[str, Node], pattern: str) -> Iterator[tuple[str, Node]]:
     """Yield what a pattern matches in a tree; a plain path must exist."""
     pattern = paths.clean(pattern)
     if not paths.is_glob(pattern):
@@ -1640,9 +1620,7 @@ def _glob(
             yield path, node
 
 
-def _file_info(
-    info: pb.CommitInfo, path: str, node: Node, nodes: dict[str, Node], full: bool = False
-) -> pb.FileInfo:
+def _file_info(info: pb.CommitInfo, path: str, node: Node, nodes: dict[str, Node], full: bool = False) -> pb.FileInfo:
     result = pb.FileInfo(
         file=pb.File(commit=info.commit, path=path),
         size_bytes=node.size,

@@ -683,7 +683,8 @@ def _handler(text: str | None) -> Any:
         def do_GET(self) -> None:
             if text is None and self.path == "/metrics":
                 body = "".join(
-                    f'pachops_standin_calls_total{{method="{name}"}} {count}\n' for name, count in sorted(_METRICS.items())
+                    f'pachops_standin_calls_total{{method="{name}"}} {count}\n'
+                    for name, count in sorted(_METRICS.items())
                 )
                 self.send_response(200)
             else:

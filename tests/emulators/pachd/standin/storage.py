@@ -86,9 +86,7 @@ def _minio() -> tuple[Store, Spelling]:
     bucket, endpoint = _wanted("minio-bucket"), _wanted("minio-endpoint")
     access_key, secret_key = _wanted("minio-id"), _wanted("minio-secret")
     secure, version2 = _wanted("minio-secure") == "1", _wanted("minio-signature") == "1"
-    logs.warning(
-        "DEPRECATED: Support for the S3V2 option is being deprecated. It will be removed in a future version"
-    )
+    logs.warning("DEPRECATED: Support for the S3V2 option is being deprecated. It will be removed in a future version")
     options = S3Options(
         bucket=bucket,
         region="us-east-1",

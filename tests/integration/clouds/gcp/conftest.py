@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulators" / "gcp"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "emulators" / "gcp"))
 from gcp_emulator.server import Emulator
 
 PROJECT = "acme-data"

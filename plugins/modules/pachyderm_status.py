@@ -1,0 +1,166 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pachyderm_status
+short_description: Tell what runs in a namespace
+version_added: 0.1.0
+description:
+  - Reads the installation's objects and asks etcd and pachd, and returns what runs as data and as one screen of text.
+  - What cannot be asked is empty or null in the data and named in RV(status.unknown); only an API server that cannot be
+    reached fails the task.
+extends_documentation_fragment:
+  - pachops.pachyderm.kube
+  - pachops.pachyderm.attributes
+  - pachops.pachyderm.attributes.info_module
+  - pachops.pachyderm.attributes.action_group
+options:
+  namespace:
+    description: Namespace of the installation.
+    type: str
+    default: pachyderm
+  timeout:
+    description: Seconds that each question to etcd or pachd may take.
+    type: float
+    default: 20.0
+seealso:
+  - module: pachops.pachyderm.pachyderm_doctor
+author:
+  - The pachops.pachyderm contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the installation
+  pachops.pachyderm.pachyderm_status:
+    namespace: pachyderm
+  register: look
+
+- name: Show it on one screen
+  ansible.builtin.debug:
+    msg: "{{ look.screen }}"
+
+- name: Insist that pachd is ready
+  ansible.builtin.assert:
+    that: look.status.pachd.ready
+"""
+
+RETURN = r"""
+status:
+  description: What runs; the keys are the same in every state of the installation.
+  returned: always
+  type: dict
+  contains:
+    namespace:
+      description: The namespace that was looked at.
+      type: str
+    installed:
+      description: Whether Pachyderm runs there.
+      type: bool
+    managed:
+      description: Whether this collection deployed it.
+      type: bool
+    kept:
+      description: Whether it was removed with its data kept, so that a deploy brings it back.
+      type: bool
+    kubernetes:
+      description: Version of the cluster.
+      type: str
+    backend:
+      description: V(local), V(gcp), V(aws), V(minio) or V(azure).
+      type: str
+    store:
+      description: Backend and bucket or directory of the objects.
+      type: str
+    cluster_id:
+      description: The id in etcd, which pachctl calls the cluster's.
+      type: str
+    deployment_id:
+      description: The id that pachctl's contexts remember.
+      type: str
+    address:
+      description: Address inside the C(cluster), C(external) address where there is one, and the Service's C(type).
+      type: dict
+    pachd:
+      description: C(version), C(replicas), C(ready), C(pod), C(age) in seconds, C(restarts), and why it is C(waiting).
+      type: dict
+    etcd:
+      description: C(version), C(members), C(ready), C(revision), C(size) and C(size_in_use) in bytes, and C(alarms).
+      type: dict
+    claims:
+      description: C(name), C(phase), C(size) and C(storage_class) of each claim.
+      type: list
+      elements: dict
+    host_paths:
+      description: Directories of the node, C(data) and C(metadata).
+      type: dict
+    repos:
+      description: C(count), and C(size) of their heads in bytes.
+      type: dict
+    pipelines:
+      description: C(count), and C(states) with the number in each.
+      type: dict
+    workers:
+      description: Number of C(controllers), C(pods), and C(ready) pods.
+      type: dict
+    images:
+      description: Images of C(pachd), C(etcd) and C(worker).
+      type: dict
+    stand_in:
+      description: Whether pachd is the test double that stands in where no registry answers.
+      type: bool
+    unknown:
+      description: What could not be asked, and why.
+      type: dict
+  sample:
+    namespace: pachyderm
+    installed: true
+    pachd: {version: 1.13.4, ready: true, restarts: 0}
+screen:
+  description: The same as lines for a person.
+  returned: always
+  type: list
+  elements: str
+  sample: ["pachyderm  1.13.4 in namespace pachyderm on Kubernetes 1.34.4"]
+"""
+
+import datetime as dt
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import gather
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.status import report, screen
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Look, and return the module's result."""
+    params = module.params
+    kube = connect(params["kubeconfig"], params["context"])
+    state = report(gather(kube, params["namespace"], timeout=params["timeout"]), dt.datetime.now(dt.timezone.utc))
+    return {"changed": False, "status": state, "screen": screen(state)}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **KUBE_ARGUMENT_SPEC,
+            "namespace": {"type": "str", "default": "pachyderm"},
+            "timeout": {"type": "float", "default": 20.0},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except PachopsError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Port-forwarding against a websocket server on loopback that speaks the API server's protocol."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import portforward as portforward_module
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.portforward import PortForward
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import (
+    ApiTransport,
+    UnreachableError,
+    load,
+)
+from doubles.api import FakeApi, kubeconfig
+
+PORT = 650
+BINARY, CLOSE, PING, PONG, CONTINUATION = 2, 8, 9, 10, 0
+
+
+class Peer:
+    """The API server's end of one websocket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.stream = connection.makefile("rwb")
+        request = self.stream.readline().decode()
+        self.path = request.split()[1]
+        self.headers: dict[str, str] = {}
+        while line := self.stream.readline().decode().strip():
+            name, _colon, value = line.partition(":")
+            self.headers[name.lower()] = value.strip()
+
+    def accept(self) -> None:
+        magic = self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        token = base64.b64encode(hashlib.sha1(magic.encode(), usedforsecurity=False).digest()).decode()
+        protocol = self.headers["sec-websocket-protocol"]
+        self.stream.write(
+            f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {token}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n".encode()
+        )
+        for channel in (0, 1):
+            self.send(bytes([channel]) + struct.pack("<H", PORT))
+
+    def refuse(self, status: str, body: str) -> None:
+        self.stream.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        self.stream.flush()
+
+    def send(self, data: bytes, opcode: int = BINARY, *, final: bool = True) -> None:
+        length = len(data)
+        head = bytes([(0x80 if final else 0) | opcode])
+        size = bytes([length]) if length < 126 else b"\x7e" + struct.pack(">H", length) if length < 1 << 16 else b""
+        self.stream.write(head + (size or b"\x7f" + struct.pack(">Q", length)) + data)
+        self.stream.flush()
+
+    def receive(self) -> tuple[int, bytes]:
+        """Return one frame's opcode and payload; an empty stream counts as a close."""
+        head = self.stream.read(2)
+        if len(head) < 2:
+            return CLOSE, b""
+        length = head[1] & 0x7F
+        if length == 126:
+            (length,) = struct.unpack(">H", self.stream.read(2))
+        elif length == 127:
+            (length,) = struct.unpack(">Q", self.stream.read(8))
+        mask = self.stream.read(4)
+        data = self.stream.read(length)
+        pad = (mask * (length // 4 + 1))[:length]
+        return head[0] & 0x0F, (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(length, "big")
+
+
+class Cluster(FakeApi):
+    """An API server whose websockets are real, on loopback."""
+
+    def __init__(self, url: str, directory: Any) -> None:
+        super().__init__(["pachyderm"])
+        config = directory / "kubeconfig"
+        config.write_text(kubeconfig(url))
+        self.transport: ApiTransport = load(str(config))
+        self.host = url
+
+    def open_websocket(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        return self.transport.open_websocket(path, query)
+
+    def pod(self, name: str, phase: str = "Running", **metadata: Any) -> None:
+        conditions = [{"type": "Ready", "status": "True"}] if phase == "Running" else []
+        meta = {"name": name, "namespace": "pachyderm", "labels": {"app": "pachd"}, **metadata}
+        status = {"phase": phase, "conditions": conditions}
+        self.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}, "status": status})
+
+
+Behaviour = Callable[[Peer], None]
+
+
+@pytest.fixture
+def cluster(tmp_path: Any) -> Iterator[tuple[Cluster, list[Behaviour], list[Peer]]]:
+    """Yield (cluster, what each next connection does, the connections so far)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    behaviours: list[Behaviour] = []
+    peers: list[Peer] = []
+    threads: list[threading.Thread] = []
+
+    def one(connection: socket.socket) -> None:
+        with connection:
+            peer = Peer(connection)
+            peers.append(peer)
+            (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(peer)
+            peer.stream.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _address = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=one, args=(connection,), daemon=True))
+            threads[-1].start()
+
+    acceptor = threading.Thread(target=serve, daemon=True)
+    acceptor.start()
+    yield Cluster(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path), behaviours, peers
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    for thread in (acceptor, *threads):
+        thread.join(timeout=10)
+
+
+def echo(peer: Peer) -> None:
+    """Send every byte back until the other side goes."""
+    peer.accept()
+    while True:
+        opcode, data = peer.receive()
+        if opcode == CLOSE:
+            return
+        if opcode == BINARY:
+            assert data[:1] == b"\0"
+            peer.send(data)
+
+
+def exchange(address: tuple[str, int], data: bytes, size: int) -> bytes:
+    received = bytearray()
+    with socket.create_connection(address, timeout=20) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(data,))
+        sender.start()
+        while len(received) < size and (piece := connection.recv(1 << 20)):
+            received += piece
+        sender.join()
+    return bytes(received)
+
+
+def test_bytes_go_there_and_back(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, peers = cluster
+    behaviours.append(echo)
+    api.pod("pachd-0")
+    with Kube(api).portforward("pachyderm", "pachd-0", PORT) as address:
+        data = bytes(range(256)) * 20_000
+        assert exchange(address, data, len(data)) == data
+        assert exchange(address, b"x", 1) == b"x"
+    assert peers[0].path == f"/api/v1/namespaces/pachyderm/pods/pachd-0/portforward?ports={PORT}"
+    assert peers[0].headers["authorization"] == "Bearer right"
+    assert peers[0].headers["sec-websocket-protocol"] == "v4.channel.k8s.io"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
+
+
+def test_pings_are_answered_and_fragments_joined(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, _peers = cluster
+    answers: list[tuple[int, bytes]] = []
+
+    def speak(peer: Peer) -> None:
+        peer.accept()
+        peer.send(b"are you there", PING)
+        answers.append(peer.receive())
+        peer.send(b"\0one ", final=False)
+        peer.send(b"two", CONTINUATION)
+        peer.send(b"", CLOSE)
+
+    behaviours.append(speak)
+    api.pod("pachd-0")
+    with Kube(api).portforward("pachyderm", "pachd-0", PORT) as address:
+        assert exchange(address, b"", 100) == b"one two"
+    assert answers == [(PONG, b"are you there")]
+
+
+def test_the_last_word_of_a_half_closed_client_is_answered(
+    cluster: tuple[Cluster, list[Behaviour], list[Peer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, behaviours, _peers = cluster
+    monkeypatch.setattr(portforward_module, "_LINGER", 1.0)
+    behaviours.append(echo)
+    api.pod("pachd-0")
+    received = bytearray()
+    with (
+        Kube(api).portforward("pachyderm", "pachd-0", PORT) as address,
+        socket.create_connection(address, timeout=20) as connection,
+    ):
+        connection.sendall(b"question")
+        connection.shutdown(socket.SHUT_WR)
+        while piece := connection.recv(100):
+            received += piece
+    assert received == b"question"
+
+
+def test_what_the_pod_refuses_resets_the_connection(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, _peers = cluster
+
+    def refuse(peer: Peer) -> None:
+        peer.accept()
+        peer.send(b"\1connection refused")
+        peer.receive()
+
+    behaviours.append(refuse)
+    api.pod("pachd-0")
+    forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0")
+    with forward as address, pytest.raises(ConnectionResetError):
+        exchange(address, b"", 1)
+    assert forward.error == "connection refused"
+
+
+def test_a_missing_right_is_final(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, peers = cluster
+    message = 'pods "pachd-0" is forbidden: User "jane" cannot get resource "pods/portforward"'
+    body = json.dumps({"kind": "Status", "message": message})
+    behaviours.append(lambda peer: peer.refuse("403 Forbidden", body))
+    api.pod("pachd-0")
+    forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0")
+    with forward as address, pytest.raises(ConnectionResetError):
+        exchange(address, b"", 1)
+    assert "not allowed to get pods/portforward" in forward.error
+    assert len(peers) == 1
+
+
+def test_a_pod_that_is_replaced(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, peers = cluster
+    behaviours += [lambda peer: peer.refuse("500 Internal Server Error", "pod is gone"), echo]
+    api.pod("old", creationTimestamp="2026-01-01T00:00:00Z")
+    api.pod("pending", phase="Pending")
+    api.pod("going", deletionTimestamp="x", creationTimestamp="2026-01-01T00:00:09Z")
+    with PortForward(Kube(api), "pachyderm", PORT, selector="app=pachd") as address:
+        api.pod("new", creationTimestamp="2026-01-01T00:00:05Z")
+        assert exchange(address, b"hello", 5) == b"hello"
+    assert [peer.path.split("/")[6] for peer in peers] == ["new", "new"]
+
+
+def test_nobody_comes_back(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, _peers = cluster
+    behaviours.append(echo)
+    api.pod("pachd-0")
+    forward = PortForward(Kube(api), "pachyderm", PORT, selector="app=pachd", patience=0.6)
+    with forward as address:
+        api.objects.clear()
+        with pytest.raises(ConnectionResetError):
+            exchange(address, b"", 1)
+    assert "no such pod" in forward.error
+
+
+def test_the_api_server_is_away(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, _behaviours, _peers = cluster
+    api.pod("pachd-0")
+
+    def away(*_args: Any) -> Any:
+        raise UnreachableError("Connection refused", transient=True)
+
+    api.open_websocket = away  # type: ignore[method-assign]
+    forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0", patience=0.1)
+    with forward as address, pytest.raises(ConnectionResetError):
+        exchange(address, b"", 1)
+    assert "cannot reach the pod (pachyderm/pachd-0): Connection refused" in forward.error
+
+
+def test_the_server_hangs_up_in_the_middle(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, _peers = cluster
+
+    def hang_up(peer: Peer) -> None:
+        peer.accept()
+        peer.send(b"\0half")
+
+    behaviours.append(hang_up)
+    api.pod("pachd-0")
+    with Kube(api).portforward("pachyderm", "pachd-0", PORT) as address:
+        assert exchange(address, b"", 100) == b"half"
+
+
+def test_leaving_ends_open_connections(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, behaviours, _peers = cluster
+    behaviours.append(echo)
+    api.pod("pachd-0")
+    before = threading.active_count()
+    with Kube(api).portforward("pachyderm", "pachd-0", PORT) as address:
+        connection = socket.create_connection(address, timeout=20)
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+    assert connection.recv(1) == b""
+    connection.close()
+    assert threading.active_count() <= before + 1  # the server's thread of this connection may still be ending
+
+
+def test_a_pod_that_is_not_there_is_refused_at_once(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    api, _behaviours, _peers = cluster
+    with pytest.raises(ClusterError, match=r"no running pod.*no such pod"), Kube(api).portforward("pachyderm", "x", 1):
+        pass
+    api.pod("x", phase="Failed")
+    with pytest.raises(ClusterError, match="x is Failed"), Kube(api).portforward("pachyderm", "x", 1):
+        pass
+    with pytest.raises(ValueError, match="either pod or selector"):
+        PortForward(Kube(api), "pachyderm", 1)

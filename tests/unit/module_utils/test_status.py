@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the one screen and the data behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import EtcdState, Evidence, gather
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.answers import Answers
+from ansible_collections.pachops.pachyderm.plugins.module_utils.status import report, screen
+from doubles.kube import FakeKube, installation, node, now, pod, worker
+
+NAMESPACE = "pachyderm"
+HEALTHY = EtcdState("3.5.21", 1234, 20480, 16384, ("etcd-0",), ())
+ANSWERS = Answers(
+    "1.13.4",
+    "c1d",
+    "d3pl0y",
+    {"ticks": 1000, "out": 24, "__spec__": 5},
+    {"a": "RUNNING", "b": "FAILURE", "c": "RUNNING"},
+)
+
+
+def evidence(kube: FakeKube, **changes: Any) -> Evidence:
+    seen = gather(kube, NAMESPACE)
+    answered = {"etcd": HEALTHY, "etcd_trouble": "", "pachd": ANSWERS, "pachd_trouble": ""}
+    return dataclasses.replace(seen, **{**answered, **changes})
+
+
+def installed(**options: Any) -> FakeKube:
+    return FakeKube([node(), *installation(NAMESPACE, **options), *worker(NAMESPACE, "a")])
+
+
+def lines(state: dict[str, Any]) -> dict[str, str]:
+    return {line[:15].strip(): line[15:].strip() for line in screen(state)}
+
+
+def test_a_running_installation_on_one_screen() -> None:
+    state = report(evidence(installed()), now(7300))
+    assert state["installed"]
+    assert state["managed"]
+    assert state["pachd"] == {
+        "version": "1.13.4",
+        "replicas": 1,
+        "ready": True,
+        "pod": "pachd-7d9f",
+        "age": 7300,
+        "restarts": 0,
+        "waiting": "",
+    }
+    assert state["repos"] == {"count": 2, "size": 1024}
+    assert state["pipelines"] == {"count": 3, "states": {"failure": 1, "running": 2}}
+    assert state["workers"] == {"controllers": 1, "pods": 1, "ready": 1}
+    assert state["unknown"] == {}
+    shown = lines(state)
+    assert shown["pachyderm"] == "1.13.4 in namespace pachyderm on Kubernetes 1.34.4"
+    assert shown["pachd"] == "ready, up 2 h, 0 restarts, pod pachd-7d9f"
+    assert shown["etcd"] == "3.5.21, 1 of 1 members ready, no alarm, 20.5 kB, revision 1234"
+    assert shown["address"] == "pachd.pachyderm.svc:650 in the cluster; from outside by port-forward"
+    assert shown["data"] == "local, /var/pachyderm/pachyderm/pachd"
+    assert shown["metadata"] == "directory /var/pachyderm/pachyderm/etcd of the node"
+    assert shown["pipelines"] == "3 (1 failure, 2 running)"
+    assert shown["image pachd"] == "docker.io/pachyderm/pachd:1.13.4"
+    assert shown["cluster id"] == "c1d"
+    assert len(screen(state)) <= 24
+
+
+def test_claims_and_what_a_stand_in_is() -> None:
+    seen = evidence(installed(etcd_storage={"type": "claim"}), first_words="pachd stand-in: a test double")
+    state = report(seen, now())
+    assert state["claims"] == [
+        {"name": "etcd-storage-etcd-0", "phase": "Bound", "size": "10Gi", "storage_class": "local-path"}
+    ]
+    shown = lines(state)
+    assert shown["metadata"] == "claim etcd-storage-etcd-0 Bound 10Gi local-path"
+    assert shown[""] == "this pachd is a stand-in for tests, not Pachyderm"
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    kube = installed()
+    kube.forbidden = {"PersistentVolumeClaim"}
+    seen = evidence(
+        kube, etcd=None, etcd_trouble="timed out", pachd=None, pachd_trouble="refused", etcd_cluster_id="e7c"
+    )
+    state = report(seen, now())
+    assert state["cluster_id"] == "e7c"
+    assert state["repos"] == {"count": None, "size": None}
+    assert set(state["unknown"]) == {"etcd", "pachd", "PersistentVolumeClaim"}
+    text = screen(state)
+    assert "not known: etcd: timed out" in text
+    shown = lines(state)
+    assert shown["repos"] == "not known"
+    assert shown["pipelines"] == "not known"
+    assert shown["etcd"] == "1 of 1 members ready, not reached"
+
+
+def test_trouble_is_on_the_screen() -> None:
+    kube = installed()
+    crash = {"restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    kube.put(pod(NAMESPACE, "pachd-7d9f", "pachd", ready=False, containerStatuses=[crash]))
+    alarmed = dataclasses.replace(HEALTHY, alarms=("NOSPACE",))
+    shown = lines(report(evidence(kube, etcd=alarmed), now(90)))
+    assert shown["pachd"] == "not ready (CrashLoopBackOff), up 90 s, 4 restarts, pod pachd-7d9f"
+    assert "ALARM NOSPACE" in shown["etcd"]
+
+
+@pytest.mark.parametrize(("replicas", "text"), [(0, "scaled to zero"), (1, "no pod")])
+def test_no_pod_of_pachd(replicas: int, text: str) -> None:
+    kube = installed()
+    del kube.objects[Ref("v1", "Pod", NAMESPACE, "pachd-7d9f")]
+    kube.objects[Ref("apps/v1", "Deployment", NAMESPACE, "pachd")]["spec"]["replicas"] = replicas
+    state = report(evidence(kube), now())
+    assert state["pachd"]["age"] is None
+    assert lines(state)["pachd"] == text
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "external"),
+    [
+        (
+            {"type": "NodePort", "ports": [{"name": "api-grpc-port", "port": 650, "nodePort": 31650}]},
+            {},
+            "any node, port 31650",
+        ),
+        (
+            {"type": "LoadBalancer", "ports": [{"name": "api-grpc-port", "port": 650}]},
+            {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+            "192.0.2.7:650",
+        ),
+    ],
+)
+def test_addresses_from_outside(spec: dict[str, Any], status: dict[str, Any], external: str) -> None:
+    kube = installed()
+    service = kube.objects[Ref("v1", "Service", NAMESPACE, "pachd")]
+    service["spec"], service["status"] = spec, status
+    state = report(evidence(kube), now())
+    assert state["address"]["external"] == external
+    assert external in lines(state)["address"]
+
+
+def test_an_empty_namespace_and_one_whose_data_is_kept() -> None:
+    empty = report(evidence(FakeKube(), etcd=None, pachd=None), now())
+    assert screen(empty) == ["No Pachyderm in namespace pachyderm."]
+    assert empty["address"]["cluster"] == ""
+    kube = installed()
+    for ref in list(kube.objects):
+        if ref.kind in ("Deployment", "StatefulSet", "Pod", "Service"):
+            del kube.objects[ref]
+    state = report(evidence(kube, etcd=None, pachd=None), now())
+    assert state["kept"]
+    assert not state["installed"]
+    assert set(state) == set(empty)
+    shown = lines(state)
+    assert "a deploy brings it back" in shown["pachyderm"]
+    assert shown["deployment id"] == "d3pl0y"
+
+
+def test_an_installation_of_somebody_else_and_without_a_service() -> None:
+    kube = installed()
+    kube.objects[Ref("apps/v1", "Deployment", NAMESPACE, "pachd")]["metadata"]["labels"] = {"suite": "pachyderm"}
+    del kube.objects[Ref("v1", "Service", NAMESPACE, "pachd")]
+    state = report(evidence(kube, pachd=None), now(10 * 86400))
+    assert not state["managed"]
+    shown = lines(state)
+    assert shown["pachyderm"].startswith("of unknown version")
+    assert shown["pachyderm"].endswith("not deployed by this collection")
+    assert shown["address"] == "no Service pachd"
+    assert "up 10 d" in shown["pachd"]
