@@ -25,7 +25,7 @@ SCAN = 10_000
 _PREFIXES = ("/pach/", "pach/", "block/", "object/", "tag/", "index/")
 
 
-class Refused(Exception):  # noqa: N818 an answer, turned into a finding
+class Refused(Exception):
     """A store's refusal, with what a finding needs.
 
     :param kind: ``denied``, ``missing``, ``bucket``, ``region``, ``clock``, ``credentials``, ``tls``, ``unreachable``
