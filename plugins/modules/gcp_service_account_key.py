@@ -82,7 +82,7 @@ EXAMPLES = r"""
 - name: A key for a cluster outside of Google Cloud, replaced every 90 days
   pachops.pachyderm.gcp_service_account_key:
     service_account: pachyderm@acme-data.iam.gserviceaccount.com
-    path: /root/pachyderm-gcp.json
+    path: /etc/pachops/pachyderm-gcp.json
     max_age_days: 90
     revoke_superseded: true
     overlap: 86400
@@ -109,6 +109,7 @@ created:
   description: Whether a new key was made, or in check mode would be made.
   returned: success
   type: bool
+  sample: false
 reason:
   description: Why a new key was made; empty where none was.
   returned: success

@@ -101,7 +101,7 @@ EXAMPLES = r"""
   pachops.pachyderm.object_store_probe:
     backend: gcp
     bucket: acme-pachyderm
-    credentials_file: /root/pachyderm-gcp.json
+    credentials_file: /etc/pachops/pachyderm-gcp.json
     wait_timeout: 180
 
 - name: Try out what pachd's service account may do by IRSA
