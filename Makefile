@@ -103,7 +103,7 @@ docs: setup ## build the documentation site into build/docs
 
 .PHONY: bench
 bench: setup ## measure, compared with the tools users have
-	@benchmarks/run
+	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
 
 .PHONY: format
 format: setup ## format the Python code

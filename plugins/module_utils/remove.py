@@ -171,19 +171,19 @@ def remove(
     level: Level,
     progress: Progress,
     *,
-    cluster: str = "",
+    context: str = "",
     confirm: str = "",
     check_mode: bool = False,
     timeout: float = 300.0,
 ) -> Outcome:
     """Plan, make sure that it is meant and possible, and carry it out.
 
-    :param cluster: the cluster's name in the kubeconfig.
+    :param context: the kubeconfig's context, by which users know the cluster.
     :param confirm: what the user typed in as the installation's name.
     :raises PachopsError: see :func:`plan`, :func:`check_confirmation`, :func:`check_directories`, :func:`carry_out`.
     """
     nodes = kube.list("v1", "Node") if level != "app" else []
-    chosen = plan(observe(kube, namespace), level, cluster, nodes)
+    chosen = plan(observe(kube, namespace), level, context, nodes)
     if not check_mode:
         check_confirmation(chosen, confirm)
     check_directories(chosen)
@@ -192,10 +192,10 @@ def remove(
     return Outcome(chosen, changes, removed + [f"directory {item.path}" for item in chosen.directories])
 
 
-def plan(installation: Installation, level: Level, cluster: str = "", nodes: Sequence[Object] = ()) -> Plan:
+def plan(installation: Installation, level: Level, context: str = "", nodes: Sequence[Object] = ()) -> Plan:
     """Return what ``level`` means for this installation.
 
-    :param cluster: the cluster's name in the kubeconfig; typing it in confirms as well as the namespace's does.
+    :param context: the kubeconfig's context; typing it in confirms as well as the namespace's name does.
     :param nodes: the cluster's nodes, to find out which directories are on this host.
     :raises InputError: the objects' bucket would have to be emptied, which this release cannot, or rights are missing.
     """
@@ -216,7 +216,7 @@ def plan(installation: Installation, level: Level, cluster: str = "", nodes: Seq
     return Plan(
         namespace=installation.namespace,
         level=level,
-        names=tuple(dict.fromkeys(word for word in (installation.namespace, cluster) if word)),
+        names=tuple(dict.fromkeys(word for word in (installation.namespace, context) if word)),
         removes=tuple(references),
         directories=directories,
         keeps=tuple(_keeps(installation, level)),

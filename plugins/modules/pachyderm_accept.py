@@ -110,8 +110,8 @@ version:
   type: str
   sample: 1.13.4
 table:
-  description: The findings as lines for a person, the gravest first.
-  returned: always
+  description: The findings as lines for a person, the gravest first. When the task fails, the message has the errors.
+  returned: success
   type: list
   elements: str
   sample: ["✔ version  pachd 1.13.4 answers"]
@@ -167,6 +167,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     grave = findings.errors(found)
     if grave:
         lines = "\n".join(findings.table(grave))
+        del result["table"]
         result |= {"failed": True, "msg": f"pachd in namespace {namespace} is ready, but does not work:\n{lines}"}
     return result
 

@@ -100,8 +100,8 @@ findings:
       wanted: an image that the nodes can pull
       fix: Give a registry that has it (pachyderm_image_registry) ...
 table:
-  description: The findings as lines for a person, the gravest first.
-  returned: always
+  description: The findings as lines for a person, the gravest first. When the task fails, the message has the errors.
+  returned: success
   type: list
   elements: str
   sample: ["✔ api  answers as Kubernetes 1.34.4"]
@@ -152,6 +152,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if grave and params["fail_on_error"]:
         lines = "\n".join(findings.table(grave))
         number = f"{len(grave)} things have" if len(grave) > 1 else "One thing has"
+        del result["table"]
         result |= {"failed": True, "msg": f"{number} to be put right before Pachyderm can be deployed:\n{lines}"}
     return result
 

@@ -41,7 +41,7 @@ options:
     default: app
   confirm:
     description:
-      - The installation's name, which is its namespace's or the cluster's in the kubeconfig.
+      - The installation's name, which is that of its namespace, or of the cluster as the kubeconfig's context calls it.
       - Needed for the levels V(metadata) and V(data), outside check mode.
     type: str
     default: ""
@@ -132,7 +132,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import cluster_name
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.kubeconfig import context_name
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.module_utils.remove import LEVELS, remove
 
@@ -145,7 +145,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         params["namespace"],
         params["level"],
         Progress(),
-        cluster=cluster_name(params["kubeconfig"], params["context"]),
+        context=context_name(params["kubeconfig"], params["context"]),
         confirm=params["confirm"],
         check_mode=module.check_mode,
         timeout=params["timeout"],

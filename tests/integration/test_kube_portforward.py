@@ -24,9 +24,10 @@ PORT = 7000
 def echo(kube: Kube, namespace: str) -> dict[str, Any]:
     """A Deployment whose pod sends back whatever it is sent."""
     command = ["sh", "-c", f"nc -ll -p {PORT} -e /bin/busybox cat"]
+    probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "timeoutSeconds": 10}
     pod = {
         "terminationGracePeriodSeconds": 0,
-        "containers": [{"name": "echo", "image": SHELL_IMAGE, "command": command}],
+        "containers": [{"name": "echo", "image": SHELL_IMAGE, "command": command, "readinessProbe": probe}],
     }
     spec = {
         "replicas": 1,
@@ -36,7 +37,7 @@ def echo(kube: Kube, namespace: str) -> dict[str, Any]:
     metadata = {"name": "echo", "namespace": namespace}
     obj = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
     kube.apply(obj)
-    wait_for(kube, Ref.of(obj), 60)
+    wait_for(kube, Ref.of(obj), 180)
     return obj
 
 
@@ -52,7 +53,7 @@ def pod_name(kube: Kube, namespace: str) -> str:
 def round_trip(address: tuple[str, int], data: bytes) -> bytes:
     """Send ``data`` and return as much as came back."""
     received = bytearray()
-    with socket.create_connection(address, timeout=60) as connection:
+    with socket.create_connection(address, timeout=180) as connection:
         sender = threading.Thread(target=connection.sendall, args=(data,))
         sender.start()
         while len(received) < len(data):
@@ -95,7 +96,7 @@ def test_many_connections_at_once(kube: Kube, namespace: str, echo: dict[str, An
 
 
 def test_by_selector_it_outlives_the_pod(kube: Kube, namespace: str, echo: dict[str, Any]) -> None:
-    with PortForward(kube, namespace, PORT, selector="app=echo", patience=45) as address:
+    with PortForward(kube, namespace, PORT, selector="app=echo", patience=120) as address:
         assert round_trip(address, b"first") == b"first"
         first = pod_name(kube, namespace)
         kube.delete(Ref("v1", "Pod", namespace, first), wait=60)

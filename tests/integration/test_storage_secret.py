@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, InputError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.storage_secret import StorageOptions
@@ -134,22 +135,20 @@ def test_an_existing_secret_is_judged_and_left_alone(kube: Kube, namespace: str)
     assert sorted(content(kube, namespace)) == ["amazon-bucket", "amazon-regoin"]
 
 
-def test_a_namespace_without_rights(kube: Kube, namespace: str, tmp_path: Path) -> None:
+def test_a_namespace_without_rights(kube: Kube, kubeconfig: str, namespace: str, tmp_path: Path) -> None:
     metadata = {"name": "nobody", "namespace": namespace}
     kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-    config = as_service_account(kube, namespace, "nobody", tmp_path)
+    config = as_service_account(kube, kubeconfig, namespace, "nobody", tmp_path)
     with pytest.raises(ClusterError, match=r"not allowed to get secrets.*nobody"):
         ensure(connect(str(config)), namespace, ROLE)
     assert kube.get(secret_ref(namespace)) is None
 
 
-def as_service_account(kube: Kube, namespace: str, name: str, tmp_path: Path) -> Path:
+def as_service_account(kube: Kube, kubeconfig: str, namespace: str, name: str, tmp_path: Path) -> Path:
     """Return a kubeconfig for a service account of the test's namespace."""
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
     token = kube.request("POST", path, body=json.dumps({"spec": {"expirationSeconds": 600}})).json()["status"]["token"]
-    configuration = kube.transport.api.configuration  # type: ignore[attr-defined]
-    authority = base64.b64encode(Path(configuration.ssl_ca_cert).read_bytes()).decode()
-    cluster = {"server": configuration.host, "certificate-authority-data": authority}
+    cluster = yaml.safe_load(Path(kubeconfig).read_text(encoding="utf-8"))["clusters"][0]["cluster"]
     content: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -189,7 +188,7 @@ def test_the_role_is_idempotent_and_leaks_nothing_however_loud(
     root: Path, kube: Kube, kubeconfig: str, namespace: str, tmp_path: Path
 ) -> None:
     secrets = {
-        "storage_secret_aws_id": "AKIALOUDLOUDLOUD1234",
+        "storage_secret_aws_id": "AKIAIOSFODNN7EXAMPLE",
         "storage_secret_aws_secret": "tell-nobody-0123456789abcdef",
     }
     variables = {

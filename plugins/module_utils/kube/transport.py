@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: BSD-2-Clause
-"""From a kubeconfig to single HTTP exchanges with the API server, through the ``kubernetes`` library.
+"""Single HTTP exchanges with the API server.
 
 Everything above this module speaks in paths and JSON; tests put a double in the place of :class:`ApiTransport`.
 """
@@ -8,27 +8,20 @@ Everything above this module speaks in paths and JSON; tests put a double in the
 from __future__ import annotations
 
 import json
-import os
 import re
 import ssl
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
-from ..errors import ClusterError
+from .kubeconfig import Endpoint, endpoint, missing_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 try:
-    import certifi
     import urllib3
     import websocket
-    import yaml
-    from kubernetes import client as kubernetes_client
-    from kubernetes import config as kubernetes_config
 except ImportError as error:
     MISSING_LIBRARY = str(error)
 else:
@@ -36,9 +29,8 @@ else:
 
 CONNECT_TIMEOUT = 8.0  # seconds
 READ_TIMEOUT = 30.0  # seconds
+USER_AGENT = "pachops.pachyderm"
 WEBSOCKET_PROTOCOL = "v4.channel.k8s.io"
-
-_IN_CLUSTER_VARIABLE = "KUBERNETES_SERVICE_HOST"
 
 
 @dataclass(frozen=True)
@@ -103,12 +95,31 @@ class Transport(Protocol):
 
 
 class ApiTransport:
-    """Exchanges over ``kubernetes.client.ApiClient``: its TLS, its credentials and their renewal."""
+    """Exchanges with an API server over pooled connections."""
 
-    def __init__(self, api: Any) -> None:
-        """:param api: a configured ``kubernetes.client.ApiClient``."""
-        self.api = api
-        self.host = str(api.configuration.host)
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Open nothing yet.
+
+        :raises ClusterError: a Python library is missing.
+        """
+        if MISSING_LIBRARY:
+            raise missing_library(MISSING_LIBRARY)
+        self.endpoint = endpoint
+        self.host = endpoint.host
+        options: dict[str, Any] = {"ssl_context": endpoint.tls} if endpoint.tls else {}
+        if endpoint.server_name:
+            options |= {"server_hostname": endpoint.server_name, "assert_hostname": endpoint.server_name}
+        if endpoint.proxy.startswith("socks"):
+            from urllib3.contrib.socks import SOCKSProxyManager
+
+            self._pool: Any = SOCKSProxyManager(endpoint.proxy, maxsize=4, **options)
+        elif endpoint.proxy:
+            login = urlsplit(endpoint.proxy)
+            basic = f"{unquote(login.username)}:{unquote(login.password or '')}" if login.username else None
+            headers = urllib3.make_headers(proxy_basic_auth=basic)
+            self._pool = urllib3.ProxyManager(endpoint.proxy, maxsize=4, proxy_headers=headers, **options)
+        else:
+            self._pool = urllib3.PoolManager(maxsize=4, **options)
 
     def request(
         self,
@@ -121,24 +132,20 @@ class ApiTransport:
         timeout: float = READ_TIMEOUT,
     ) -> Response:
         """See :class:`Transport`."""
-        headers = {"Accept": "application/json, */*"}
+        headers = {"Accept": "application/json, */*", "User-Agent": USER_AGENT, **self._authorization()}
         if body is not None:
             headers["Content-Type"] = content_type
-        configuration = self.api.configuration
-        self.api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            # Bytes pass through unparsed, whatever the content type.
-            answer = self.api.rest_client.pool_manager.request(
+            answer = self._pool.request(
                 method,
-                url,
+                self.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else body.encode(),
-                headers={**self.api.default_headers, **headers},
+                headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout),
                 retries=False,
             )
         except urllib3.exceptions.SSLError as error:
-            raise UnreachableError(str(error), transient=False, tls=True) from None
+            raise _tls_failure(error.args[0] if error.args else error) from None
         except urllib3.exceptions.LocationValueError as error:
             raise UnreachableError(str(error), transient=False) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -146,200 +153,55 @@ class ApiTransport:
         return Response(answer.status, answer.data, {key.lower(): value for key, value in answer.headers.items()})
 
     def open_websocket(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """See :class:`Transport`.
-
-        The library's own helper connects without any timeout and hides the server's answer, so it is not used.
-        """
-        configuration = self.api.configuration
-        headers: dict[str, str] = {}
-        self.api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
-        verified = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": configuration.ssl_ca_cert or certifi.where()}
-        options: dict[str, Any] = verified if configuration.verify_ssl else {"cert_reqs": ssl.CERT_NONE}
-        options |= {"certfile": configuration.cert_file} if configuration.cert_file else {}
-        options |= {"keyfile": configuration.key_file} if configuration.key_file else {}
-        options |= {"server_hostname": configuration.tls_server_name} if configuration.tls_server_name else {}
-        proxy = urlsplit(configuration.proxy) if configuration.proxy else None
-        # Without a proxy of the configuration's own, "*" keeps the environment's out, as for all other calls.
-        bypass = configuration.no_proxy.split(",") if configuration.no_proxy and proxy else [] if proxy else ["*"]
-        url = configuration.host.replace("http", "ws", 1) + path + (f"?{urlencode(query)}" if query else "")
+        """See :class:`Transport`."""
+        endpoint = self.endpoint
+        tls: dict[str, Any] = {"context": endpoint.tls} if endpoint.tls else {}
+        tls |= {"server_hostname": endpoint.server_name} if endpoint.server_name else {}
+        proxy = urlsplit(endpoint.proxy)
+        through = {
+            "http_proxy_host": proxy.hostname,
+            "http_proxy_port": proxy.port,
+            "proxy_type": proxy.scheme,
+            "http_proxy_auth": (proxy.username, proxy.password) if proxy.username else None,
+        }
+        url = self.host.replace("http", "ws", 1) + path + (f"?{urlencode(query)}" if query else "")
         try:
             return websocket.create_connection(
                 url,
                 timeout=CONNECT_TIMEOUT,
-                header=headers,
+                header={"User-Agent": USER_AGENT, **self._authorization()},
                 subprotocols=[WEBSOCKET_PROTOCOL],
                 suppress_origin=True,
-                sslopt=options,
+                sslopt=tls,
                 enable_multithread=False,
-                http_proxy_host=proxy.hostname if proxy else None,
-                http_proxy_port=proxy.port if proxy else None,
-                http_no_proxy=bypass,
+                # The environment's proxy has been considered already.
+                **(through if endpoint.proxy else {"http_no_proxy": ["*"]}),
             )
         except websocket.WebSocketBadStatusException as error:
             raise UpgradeRefusedError(Response(error.status_code, error.resp_body or b"")) from None
         except ssl.SSLError as error:
-            raise UnreachableError(str(error), transient=False, tls=True) from None
+            raise _tls_failure(error) from None
         except (websocket.WebSocketException, OSError) as error:
             raise UnreachableError(_plain(error), transient=True) from None
 
     def close(self) -> None:
         """See :class:`Transport`."""
-        self.api.close()
+        self._pool.clear()
+
+    def _authorization(self) -> dict[str, str]:
+        value = self.endpoint.authorization()
+        return {"Authorization": value} if value else {}
 
 
 def load(kubeconfig: str | None = None, context: str | None = None) -> ApiTransport:
-    """Return a transport for the cluster that the options or the environment name; nothing is contacted yet.
-
-    The order: ``kubeconfig``, the environment's ``KUBECONFIG`` (a list of files is merged as kubectl does),
-    ``~/.kube/config``, and the service account of the pod that this runs in.
-
-    :raises ClusterError: no configuration, an unreadable one, or one without the wanted context.
-    """
-    if MISSING_LIBRARY:
-        raise ClusterError(
-            "a Python library is missing",
-            where=sys.executable,
-            why=MISSING_LIBRARY,
-            fix="Install the collection's requirements.txt for this interpreter, or choose another interpreter.",
-        )
-    configuration: Any = kubernetes_client.Configuration()
-    paths = _kubeconfig_paths(kubeconfig)
-    try:
-        if paths:
-            _check_files(paths, context)
-            load_file: Any = kubernetes_config.load_kube_config
-            load_file(
-                config_file=os.pathsep.join(paths),
-                context=context or None,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        else:
-            load_pod: Any = kubernetes_config.load_incluster_config
-            load_pod(client_configuration=configuration)
-    except kubernetes_config.ConfigException as error:
-        raise ClusterError(
-            "the cluster's configuration cannot be used",
-            where=os.pathsep.join(paths) or "service account of this pod",
-            why=str(error).splitlines()[0] if str(error) else "the credentials could not be obtained",
-            fix="Check that `kubectl get namespaces` works with the same kubeconfig and context.",
-        ) from None
-    except OSError as error:
-        raise ClusterError(
-            "a file that the kubeconfig names cannot be read",
-            where=str(error.filename or os.pathsep.join(paths)),
-            why=str(error.strerror or error),
-            fix="Correct the path or the permissions.",
-        ) from None
-    configuration.retries = False
-    return ApiTransport(kubernetes_client.ApiClient(configuration))
+    """Return a transport for the cluster that the options or the environment name; see :func:`.kubeconfig.endpoint`."""
+    return ApiTransport(endpoint(kubeconfig, context))
 
 
-def cluster_name(kubeconfig: str | None = None, context: str | None = None) -> str:
-    """Return what the kubeconfig calls the cluster that :func:`load` would choose; empty for a pod's own account.
-
-    :raises ClusterError: see :func:`load`.
-    """
-    paths = _kubeconfig_paths(kubeconfig)
-    if not paths:
-        return ""
-    _check_files(paths, context)
-    list_contexts: Any = kubernetes_config.list_kube_config_contexts
-    contexts, current = list_contexts(config_file=os.pathsep.join(paths))
-    chosen = next((entry for entry in contexts if entry["name"] == context), current)
-    return str(chosen["context"]["cluster"])
-
-
-def _kubeconfig_paths(kubeconfig: str | None) -> list[str]:
-    if kubeconfig:
-        wanted = [kubeconfig]
-        origin = "option kubeconfig"
-    elif os.environ.get("KUBECONFIG"):
-        wanted = [path for path in os.environ["KUBECONFIG"].split(os.pathsep) if path]
-        origin = "environment variable KUBECONFIG"
-    elif Path("~/.kube/config").expanduser().is_file():
-        wanted = ["~/.kube/config"]
-        origin = "default place"
-    elif os.environ.get(_IN_CLUSTER_VARIABLE):
-        return []
-    else:
-        raise ClusterError(
-            "no Kubernetes cluster is configured",
-            where="option kubeconfig, KUBECONFIG, ~/.kube/config, a pod's service account",
-            why="none of them is there",
-            fix="Set kubeconfig to your cluster's file; with backend=local deploy.yml can bring up a cluster itself.",
-        )
-    present = [str(Path(path).expanduser()) for path in wanted if Path(path).expanduser().is_file()]
-    if not present:
-        raise ClusterError(
-            "the kubeconfig does not exist",
-            where=os.pathsep.join(wanted),
-            why=f"the {origin} names no file that is there",
-            fix="Correct the path, or unset it to use another configuration.",
-        )
-    return present
-
-
-def _check_files(paths: Sequence[str], context: str | None) -> None:
-    """Refuse what the library would only report in its own terms; never quote a line, it may hold a token."""
-    contexts: dict[str, dict[str, Any]] = {}
-    named: dict[str, set[str]] = {"cluster": set(), "user": set()}
-    current = ""
-    for path in paths:
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ClusterError(
-                "the kubeconfig cannot be read",
-                where=path,
-                why=str(error.strerror),
-                fix="Make it readable for the user who runs Ansible, mode 0600.",
-            ) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            raise ClusterError(
-                "the kubeconfig is not YAML",
-                where=f"{path}, line {mark.line + 1}" if mark else path,
-                why=str(getattr(error, "problem", None) or "it is not text"),
-                fix="Fetch it again from your cluster's provider.",
-            ) from None
-        if not isinstance(content, dict) or not content.get("clusters"):
-            raise ClusterError(
-                "the file is not a kubeconfig",
-                where=path,
-                why="it is empty or names no clusters",
-                fix="Fetch it again from your cluster's provider.",
-            )
-        for entry in content.get("contexts") or []:
-            contexts.setdefault(str(entry.get("name")), entry.get("context") or {})
-        for kind, names in named.items():
-            names |= {str(entry.get("name")) for entry in content.get(f"{kind}s") or []}
-        current = str(content.get("current-context") or current)
-    chosen = context or current
-    known = ", ".join(contexts) or "none"
-    if not chosen:
-        raise ClusterError(
-            "the kubeconfig has no current context",
-            where=os.pathsep.join(paths),
-            why=f"its contexts are: {known}",
-            fix="Set kube_context to one of them.",
-        )
-    if chosen not in contexts:
-        raise ClusterError(
-            f"the kubeconfig has no context {chosen!r}",
-            where=os.pathsep.join(paths),
-            why=f"its contexts are: {known}",
-            fix="Set kube_context to one of them.",
-        )
-    for kind, names in named.items():
-        # Without its user, the library would go on as nobody.
-        if str(contexts[chosen].get(kind)) not in names:
-            raise ClusterError(
-                f"the kubeconfig's context {chosen!r} names a {kind} that is not in it",
-                where=os.pathsep.join(paths),
-                why=f"it names {contexts[chosen].get(kind)!r}; there are: {', '.join(sorted(names)) or 'none'}",
-                fix="Set kube_context to another context, or fetch the kubeconfig again.",
-            )
+def _tls_failure(error: BaseException) -> UnreachableError:
+    """Tell a handshake that the server dropped, as one does that is stopping, from one that can never succeed."""
+    dropped = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    return UnreachableError(str(error), transient=dropped, tls=not dropped)
 
 
 def _plain(error: BaseException) -> str:

@@ -249,4 +249,4 @@ def _wait_for_job(pachd: Pachd, pipeline: str, timeout: float, progress: Progres
                 fix="Look at the events of the pods with the label component=worker.",
             )
         progress.update(detail=f"waiting for the job of {pipeline}, {waited:.0f} s")
-        time.sleep(0.5)
+        time.sleep(1)

@@ -85,7 +85,7 @@ def inspect(connect: Callable[[], Kube], options: Mapping[str, Any], request: Re
             findings.ok("settings", f"Pachyderm {request.settings.release.version}, all settings fit together")
         )
     except InputError as error:
-        found += [findings.error("settings", part, "see there", error.fix) for part in error.why.split("; ")]
+        found += [findings.error("settings", part, "", error.fix) for part in error.why.split("; ")]
     found += _libraries()
     try:
         kube = connect()
@@ -165,9 +165,12 @@ def _permissions(kube: Kube, request: Request) -> Iterator[Finding]:
     if not denied:
         yield findings.ok("permissions", "all that a deployment needs")
         return
-    lines = sorted({f"{access.verb} {_resource(access)}" for access in denied})
+    verbs: dict[str, set[str]] = {}
+    for access in denied:
+        verbs.setdefault(_resource(access), set()).add(access.verb)
+    lines = [f"{resource}: {', '.join(sorted(verbs[resource]))}" for resource in sorted(verbs)]
     fix = f"Let an administrator grant them in namespace {namespace}, or use another context."
-    yield findings.error("permissions", "not allowed: " + ", ".join(lines), "all that a deployment needs", fix)
+    yield findings.error("permissions", "not allowed:\n" + "\n".join(lines), "all that a deployment needs", fix)
 
 
 def _resource(access: Access) -> str:
@@ -417,16 +420,15 @@ def _image_findings(answers: Sequence[images.Availability], request: Request) ->
     had = [answer for answer in answers if answer.available]
     if had:
         yield findings.ok("images", "; ".join(f"{answer.image} from {_SOURCES[answer.source]}" for answer in had))
-    for answer in answers:
-        if answer.available:
+    for definite in (True, False):
+        lines = [f"{item.image}: {item.reason}" for item in answers if not item.available and item.definite == definite]
+        if not lines:
             continue
         fix = images.THREE_WAYS
-        severity = "error" if answer.definite else request.image_check
-        if not answer.definite:
+        if not definite:
             fix += " Where only the nodes reach the registry, set pachyderm_image_check=warning."
-        found = f"{answer.image} cannot be had: {answer.reason}"
-        make = findings.error if severity == "error" else findings.warning
-        yield make("images", found, "an image that the nodes can pull", fix)
+        make = findings.error if definite or request.image_check == "error" else findings.warning
+        yield make("images", "cannot be had:\n" + "\n".join(lines), "images that the nodes can pull", fix)
 
 
 _SOURCES = {"archive": "an imported archive", "nodes": "the nodes", "registry": "its registry"}

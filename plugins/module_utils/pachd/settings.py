@@ -327,7 +327,7 @@ class _Parser:
 
     def _resources(self, backend: str) -> dict[str, Object]:
         small = backend == "local"
-        pachd = {"requests": {"cpu": "250m" if small else "1", "memory": "512M" if small else "3G"}}
+        pachd = {"requests": {"cpu": "100m" if small else "1", "memory": "512M" if small else "3G"}}
         if backend == "gcp":
             pachd["requests"]["memory"] = "2G"
         if not small:
@@ -335,7 +335,7 @@ class _Parser:
             pachd["limits"] = {"memory": pachd["requests"]["memory"]}
         resources: dict[str, Object] = {
             "pachd": pachd,
-            "etcd": {"requests": {"cpu": "250m" if small else "1", "memory": "512M" if small else "2G"}},
+            "etcd": {"requests": {"cpu": "100m" if small else "1", "memory": "512M" if small else "2G"}},
             "dash": {},
         }
         for name, given in dict(self._get("resources", {})).items():

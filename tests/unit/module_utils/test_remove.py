@@ -211,7 +211,7 @@ def test_check_mode_asks_and_writes_nothing() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_name_is_asked_for_where_something_is_lost(level: Any) -> None:
-    chosen = planned(cluster(), level, cluster="prod")
+    chosen = planned(cluster(), level, context="prod")
     assert chosen.names == (NAMESPACE, "prod")
     for typed in chosen.names:
         check_confirmation(chosen, typed)

@@ -34,7 +34,7 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     cluster = FakeKube([node(), *installation("pachyderm")])
     for module in MODULES:
         monkeypatch.setattr(module, "connect", lambda _kubeconfig, _context: cluster)
-    monkeypatch.setattr(pachyderm_remove, "cluster_name", lambda _kubeconfig, _context: "prod")
+    monkeypatch.setattr(pachyderm_remove, "context_name", lambda _kubeconfig, _context: "prod")
     return cluster
 
 

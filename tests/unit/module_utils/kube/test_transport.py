@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 import os
 import socket
 import ssl
@@ -13,11 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import kubeconfig as kubeconfig_module
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import transport
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response, UnreachableError, load
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -27,7 +30,16 @@ from doubles.api import FakeApi, answer, kubeconfig, served, status
 
 @pytest.fixture(autouse=True)
 def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+    for name in (
+        "KUBECONFIG",
+        "KUBERNETES_SERVICE_HOST",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "https_proxy",
+        "http_proxy",
+        "NO_PROXY",
+        "no_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
@@ -126,15 +138,101 @@ def test_unreadable_kubeconfig(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*_args: object, **_keywords: object) -> str:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(transport.Path, "read_text", refuse)
+    monkeypatch.setattr(kubeconfig_module.Path, "read_text", refuse)
     with pytest.raises(ClusterError, match=r"cannot be read.*Permission denied"):
         load(str(file))
 
 
-def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MISSING_LIBRARY", "No module named 'kubernetes'")
-    with pytest.raises(ClusterError, match=r"No module named 'kubernetes'.*requirements\.txt"):
-        load()
+def test_missing_library_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(kubeconfig("https://x.invalid"))
+    monkeypatch.setattr(transport, "MISSING_LIBRARY", "No module named 'urllib3'")
+    with pytest.raises(ClusterError, match=r"No module named 'urllib3'.*requirements\.txt"):
+        load(str(file))
+    monkeypatch.setattr(kubeconfig_module, "MISSING_YAML", "No module named 'yaml'")
+    with pytest.raises(ClusterError, match="No module named 'yaml'"):
+        load(str(file))
+
+
+def test_the_first_of_several_files_counts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(kubeconfig("http://first.invalid"))
+    (tmp_path / "second").write_text(kubeconfig("http://second.invalid").replace('"here"', '"there"'))
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join([str(file), str(tmp_path / "second")]))
+    assert load().host == "http://first.invalid"
+    assert load(None, "there").host == "http://first.invalid"  # both clusters are called fake
+
+
+def changed_user(file: Path, url: str, user: dict[str, Any], **cluster: Any) -> None:
+    """Write a kubeconfig whose user is ``user``."""
+    content = json.loads(kubeconfig(url, **cluster))
+    content["users"][0]["user"] = user
+    file.write_text(json.dumps(content))
+
+
+def test_a_token_file_is_read_anew_each_time(file: Path, tmp_path: Path) -> None:
+    with served(FakeApi()) as url:
+        changed_user(file, url, {"tokenFile": "token"})
+        with pytest.raises(ClusterError, match=r"token\): No such file"):
+            load(str(file))
+        (tmp_path / "token").write_text("wrong\n")
+        kube = Kube(load(str(file)), patience=0)
+        with pytest.raises(ClusterError, match="does not accept the credentials"):
+            kube.server_version()
+        (tmp_path / "token").write_text("right\n")
+        assert kube.server_version() == "1.34.4"
+
+
+def test_an_exec_plugin_is_asked_for_the_token(file: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    version = "client.authentication.k8s.io/v1"
+    credential = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": "right"}}
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
+    plugin.chmod(0o700)
+    with served(FakeApi()) as url:
+        changed_user(file, url, {"exec": {"apiVersion": version, "command": str(plugin), "interactiveMode": "Never"}})
+        assert connect(str(file)).server_version() == "1.34.4"
+    plugin.write_text("#!/bin/sh\nexit 3\n")
+    changed_user(file, "http://x.invalid", {"auth-provider": {"name": "none"}, "exec": {"command": "x"}})
+    with pytest.raises(ClusterError, match="no credentials could be obtained"):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("variables", "host", "expected"),
+    [
+        ({}, "https://10.1.2.3:6443", ""),
+        ({"https_proxy": "http://p:1"}, "https://10.1.2.3:6443", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8,x"}, "https://10.1.2.3:6443", ""),
+        ({"https_proxy": "http://p:1", "no_proxy": "192.168.0.0/16"}, "https://10.1.2.3:6443", "http://p:1"),
+        ({"https_proxy": "http://p:1", "no_proxy": ".example.com"}, "https://api.example.com", ""),
+        ({"https_proxy": "http://p:1"}, "https://api.example.com", "http://p:1"),
+    ],
+)
+def test_the_environments_proxy(
+    file: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], host: str, expected: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    file.write_text(kubeconfig(host))
+    assert load(str(file)).endpoint.proxy == expected
+
+
+def test_requests_go_through_the_proxy(file: Path) -> None:
+    api = FakeApi()
+    with served(api, "right") as proxy:
+        login = proxy.replace("http://", "http://me:p%40ss@")
+        file.write_text(kubeconfig("http://cluster.invalid", **{"proxy-url": login}))
+        assert load(str(file)).request("GET", "/version").status in (200, 404)
+    assert api.calls
+
+
+def test_a_certificate_that_is_none(file: Path) -> None:
+    file.write_text(kubeconfig("https://x.invalid", **{"certificate-authority-data": "!"}))
+    with pytest.raises(ClusterError, match="certificate-authority-data in the kubeconfig is not base64"):
+        load(str(file))
+    nonsense = base64.b64encode(b"nonsense").decode()
+    file.write_text(kubeconfig("https://x.invalid", **{"certificate-authority-data": nonsense}))
+    with pytest.raises(ClusterError, match="certificate or key in the kubeconfig cannot be used"):
+        load(str(file))
 
 
 def test_wrong_credentials(file: Path) -> None:
@@ -268,3 +366,24 @@ def test_another_clusters_certificate(file: Path, tls_server: tuple[str, str]) -
         load(str(file)).open_websocket("/api")
     assert caught.value.tls
     assert not caught.value.transient
+    named = {"certificate-authority-data": authority, "tls-server-name": "elsewhere.invalid"}
+    for trust in (named, {"insecure-skip-tls-verify": True}):
+        file.write_text(kubeconfig(url, **trust))
+        # The handshake succeeds; this server has nothing to say after it.
+        with pytest.raises(ClusterError, match="cannot reach the Kubernetes API"):
+            connect(str(file))
+
+
+def test_a_client_certificate_logs_in(file: Path, tmp_path: Path, tls_server: tuple[str, str]) -> None:
+    url, authority = tls_server
+    pem = (tmp_path / "server.pem").read_bytes()
+    named = {"certificate-authority-data": authority, "tls-server-name": "elsewhere.invalid"}
+    encoded = base64.b64encode(pem).decode()
+    for user in (
+        {"client-certificate-data": encoded, "client-key-data": encoded},
+        {"client-certificate": "server.pem", "client-key": "server.pem"},
+    ):
+        changed_user(file, url, user, **named)
+        assert load(str(file)).endpoint.authorization() == ""
+        with pytest.raises(ClusterError, match="cannot reach the Kubernetes API"):
+            connect(str(file))

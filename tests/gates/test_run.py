@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The test runner itself: what fails has to be seen to fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import run
+from run import Command
+
+
+@pytest.mark.parametrize(
+    ("suite", "status", "expected"),
+    [
+        ('tests="5" failures="0" errors="0" skipped="1"', 0, (4, 0, 1)),
+        ('tests="5" failures="1" errors="1" skipped="0"', 1, (3, 2, 0)),
+        ('tests="5" failures="0" errors="0" skipped="0"', 1, (5, 1, 0)),
+        ('tests="0" failures="0" errors="0" skipped="0"', 5, (0, 1, 0)),
+        ('tests="0" failures="0" errors="0" skipped="0"', 0, (0, 1, 0)),
+    ],
+    ids=["passed", "failed", "interrupted", "none collected", "none at all"],
+)
+def test_reports_are_counted(tmp_path: Path, suite: str, status: int, expected: tuple[int, int, int]) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(f"<testsuites><testsuite name='pytest' {suite}/></testsuites>", encoding="utf-8")
+    assert run.counts(report, status) == expected
+
+
+def test_a_missing_report_is_a_failure(tmp_path: Path) -> None:
+    assert run.counts(tmp_path / "none.xml", 0) == (0, 1, 0)
+
+
+def outcome(*argv: str, limit: float | None = None) -> run.Outcome:
+    return run.run("stage", Command("what", argv, limit=limit))
+
+
+def test_one_failure_fails_the_run_and_the_last_line_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = [outcome("true"), outcome("false"), outcome("no-such-program")]
+    assert run.summary(outcomes) == 1
+    assert capfd.readouterr().out.splitlines()[-1] == "tests: 1 passed, 2 failed, 0 skipped"
+    assert run.summary(outcomes[:1]) == 0
+
+
+def test_what_takes_too_long_fails() -> None:
+    assert outcome("sleep", "0.2", limit=0.1).failed == 1
+    assert outcome("true", limit=60).failed == 0
+
+
+def test_what_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LONGEST", 1)
+    started = time.monotonic()
+    assert run.wait(("bash", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60"), dict(os.environ)) == 124
+    assert time.monotonic() - started < 15
+    child = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text(encoding="utf-8").split()[2] == "Z"
+
+
+def test_no_foreign_cluster_is_used(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/somebody/elses")
+    assert outcome("bash", "-c", "echo KUBECONFIG=${KUBECONFIG-unset}").failed == 0
+    assert "KUBECONFIG=unset" in capfd.readouterr().out
+
+
+def test_every_stage_can_be_selected() -> None:
+    for name in run.stages():
+        assert list(run.selected([name]))
+    assert [command.name for _, command in run.selected(["molecule:deploy_local"])] == ["molecule deploy_local"]
+    with pytest.raises(SystemExit, match="no stage 'nonsense'"):
+        list(run.selected(["nonsense"]))
