@@ -175,8 +175,8 @@ def _ask_etcd(kube: Kube, installation: Installation, timeout: float) -> dict[st
         return {}
     try:
         with (
-            kube.portforward(installation.namespace, name(pods[0]), ETCD_CLIENT_PORT) as (host, port),
-            EtcdClient(f"{host}:{port}", timeout) as client,
+            kube.portforward(installation.namespace, name(pods[0]), ETCD_CLIENT_PORT) as address,
+            EtcdClient("{}:{}".format(*address), timeout) as client,
         ):
             identity = client.get(b"cluster-id")
             status = client.status()

@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Packs files into an image of one layer, as an archive that C(ctr), C(podman) and C(docker) load.
   - The same files and options give the same archive, byte for byte.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes]
 attributes:
   check_mode:

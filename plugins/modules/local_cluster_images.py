@@ -14,7 +14,7 @@ description:
   - Imports OCI and Docker image archives into containerd, under the names that the archives carry, completed as pods
     complete them (C(docker.io/library/…)), and pins them so that the kubelet never removes them.
   - An image is the same when its configuration's digest is the same, however the archive is packed.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes]
 attributes:
   check_mode:

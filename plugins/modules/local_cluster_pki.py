@@ -14,7 +14,7 @@ description:
   - Writes the authorities, certificates, keys and kubeconfigs that the programs of a single-node cluster need.
   - What is missing, names other addresses than wanted, or ends within 90 days is renewed; everything else stays.
   - All files are readable by their owner alone, and no secret is returned.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes]
 attributes:
   check_mode:

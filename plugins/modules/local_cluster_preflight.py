@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Looks at the operating system, rights, packages, memory, disk and networks, and returns everything that stands in
     the way of a local cluster at once. Changes nothing, and fails only when an option is malformed.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes, pachops.pachyderm.attributes.info_module]
 options:
   name:

@@ -14,7 +14,7 @@ description:
   - Waits until the API server is ready and, with O(addons), until the kubelet has reported, the node is ready, cluster
     DNS answers and the volume provisioner's pod is ready.
   - Fails with what was missing last.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes, pachops.pachyderm.attributes.info_module]
 options:
   address:

@@ -16,7 +16,7 @@ description:
   - Removing it ends every process inside, and deletes namespaces, mounts, interface, table, cgroups and directories.
     The settings of the machine that a cluster changes are put back when the last one goes.
   - The role P(pachops.pachyderm.local_cluster#role) uses it; it is of little use alone.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes]
 attributes:
   check_mode:

@@ -62,7 +62,7 @@ options:
 seealso:
   - module: pachops.pachyderm.pachyderm_deploy
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

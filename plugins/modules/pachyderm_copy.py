@@ -52,7 +52,7 @@ options:
 seealso:
   - module: pachops.pachyderm.pachyderm_fetch
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

@@ -67,7 +67,7 @@ seealso:
   - module: pachops.pachyderm.pachyderm_accept
   - module: pachops.pachyderm.pachyderm_storage_secret
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

@@ -46,7 +46,7 @@ seealso:
   - module: pachops.pachyderm.pachyderm_preflight
   - module: pachops.pachyderm.pachyderm_status
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

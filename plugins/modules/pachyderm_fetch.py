@@ -53,7 +53,7 @@ options:
 seealso:
   - module: pachops.pachyderm.pachyderm_copy
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

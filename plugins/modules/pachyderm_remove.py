@@ -55,7 +55,7 @@ notes:
 seealso:
   - module: pachops.pachyderm.pachyderm_deploy
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

@@ -30,7 +30,7 @@ options:
 seealso:
   - module: pachops.pachyderm.pachyderm_doctor
 author:
-  - The pachops.pachyderm contributors
+  - The pachops.pachyderm contributors (@pachops)
 """
 
 EXAMPLES = r"""

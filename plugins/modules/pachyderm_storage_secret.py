@@ -18,7 +18,7 @@ description:
     removed.
   - The namespace is created where it does not exist.
   - No value of the secret is ever part of the result, the diff or an error.
-author: [The pachops.pachyderm contributors]
+author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment:
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group

@@ -49,7 +49,7 @@ def test_parents_and_children(client: Any, repo: Repo) -> None:
 
 def test_listing(client: Any, repo: Repo) -> None:
     where, ids = repo(), []
-    for _ in range(3):
+    for _unused in range(3):
         with client.commit(where, "master") as commit:
             ids.append(commit.id)
 

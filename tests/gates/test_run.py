@@ -69,6 +69,6 @@ def test_no_foreign_cluster_is_used(capfd: pytest.CaptureFixture[str], monkeypat
 def test_every_stage_can_be_selected() -> None:
     for name in run.stages():
         assert list(run.selected([name]))
-    assert [command.name for _, command in run.selected(["molecule:deploy_local"])] == ["molecule deploy_local"]
+    assert [command.name for _unused, command in run.selected(["molecule:deploy_local"])] == ["molecule deploy_local"]
     with pytest.raises(SystemExit, match="no stage 'nonsense'"):
         list(run.selected(["nonsense"]))

@@ -176,7 +176,7 @@ class EtcdClient:
     def __enter__(self) -> EtcdClient:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.close()
 
     def get(self, key: bytes) -> KeyValue | None:

@@ -45,7 +45,7 @@ class PortForward:
     """Context manager: entering yields (host, port), leaving closes the listener and every connection."""
 
     def __init__(
-        self, kube: Kube, namespace: str, port: int, *, pod: str = "", selector: str = "", patience: float = 15.0
+        self, kube: Kube, namespace: str, port: int, *, pod: str = "", selector: str = "", patience: float = 30.0
     ) -> None:
         """:param pod: the pod's name; or
         :param selector: labels of the pod, e.g. ``suite=pachyderm,app=pachd``: the youngest ready one is taken.

@@ -37,7 +37,7 @@ def ask(kube: Kube, namespace: str, pod: str, timeout: float) -> Answers:
     :raises PachdError: it gave no answer or refused.
     :raises ClusterError: the port-forward could not be opened.
     """
-    with kube.portforward(namespace, pod, PEER_PORT) as (host, port), Pachd(host, port, timeout=timeout) as pachd:
+    with kube.portforward(namespace, pod, PEER_PORT) as address, Pachd(*address, timeout=timeout) as pachd:
         cluster = pachd.cluster()
         repos = pachd.call(pachd.pfs.ListRepo, pachd.pfs_pb2.ListRepoRequest(), "the repos")
         # Incomplete answers come from etcd alone, so that one unreadable spec in the bucket does not hide the rest.

@@ -38,7 +38,7 @@ def connected(kube: Kube, namespace: str, token: str = "") -> Iterator[Pachd]:
     :raises PachdError: there is no ready pachd.
     """
     pod = ready_pod(kube, namespace)["metadata"]["name"]
-    with kube.portforward(namespace, pod, PEER_PORT) as (host, port), Pachd(host, port, token=token) as pachd:
+    with kube.portforward(namespace, pod, PEER_PORT) as address, Pachd(*address, token=token) as pachd:
         yield pachd
 
 

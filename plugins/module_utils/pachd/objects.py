@@ -203,6 +203,6 @@ class Objects:
 
     def put_shard(self, shard: bytes, index: bytes) -> str:
         """Store a shard with its index beside its block, and return the shard's object hash."""
-        name, _ = self.put([shard])
+        name, _unused = self.put([shard])
         self.put_block(self.locate(name).block + INDEX_SUFFIX, [index])
         return name

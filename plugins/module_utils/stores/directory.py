@@ -78,7 +78,7 @@ class DirectoryStore(Store):
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         start = self._path(prefix.rpartition("/")[0] or ".")
-        for directory, _, files in os.walk(start):
+        for directory, _unused, files in os.walk(start):
             for name in files:
                 path = Path(directory, name)
                 key = path.relative_to(self._root).as_posix()

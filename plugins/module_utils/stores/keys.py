@@ -61,7 +61,7 @@ def name_of(key: str, spelling: Spelling, root: str = ROOT) -> str | None:
         if not path.startswith(base):
             return None
         path = path[len(base) :]
-    tree, _, rest = path.partition("/")
+    tree, _unused, rest = path.partition("/")
     return path if tree in TREES and rest else None
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +69,13 @@ class Fake:
         self.answers: Answers | Exception = ANSWERS
 
 
+def given(answer: Any) -> Any:
+    """Return what a double is to answer, or raise it."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Put doubles in the place of the two network clients; everything else is the real code."""
@@ -74,11 +83,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     class Client:
         def __init__(self, _endpoint: str, _timeout: float) -> None:
-            if isinstance(state.etcd, Exception):
-                raise state.etcd
-            self.state = state.etcd
+            self.state = given(state.etcd)
 
-        def __enter__(self) -> Client:
+        def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_error: object) -> None: ...
@@ -97,9 +104,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
             return list(self.state.alarms)
 
     def ask(_kube: Any, _namespace: str, _pod: str, _timeout: float) -> Answers:
-        if isinstance(state.answers, Exception):
-            raise state.answers
-        return state.answers
+        return given(state.answers)
 
     @contextmanager
     def forward(_self: FakeKube, _namespace: str, _pod: str, _port: int) -> Iterator[tuple[str, int]]:
@@ -528,3 +533,11 @@ def test_tags() -> None:
     assert tag("docker.io/pachyderm/pachd:1.13.4") == "1.13.4"
     assert tag("localhost:5000/pachd") == ""
     assert tag("r/pachd:1@sha256:ab") == "1"
+
+
+def test_every_finding_is_in_the_troubleshooting_page(root: Path) -> None:
+    source = (root / "plugins/module_utils/doctor.py").read_text(encoding="utf-8")
+    checks = set(re.findall(r"\b(?:error|warning)\(\s*\"([a-z-]+)\"", source))
+    page = (root / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    assert len(checks) > 25
+    assert [check for check in sorted(checks) if f"`{check}`" not in page] == []

@@ -57,7 +57,7 @@ class Master:
             self._pps.changed.wait(_POLL)
 
     def _round(self) -> None:
-        pointers = {name: pointer for name, pointer, _ in self._pps.pipelines.newest_first(self._pfs.etcd)}
+        pointers = {name: pointer for name, pointer, _unused in self._pps.pipelines.newest_first(self._pfs.etcd)}
         for name, pointer in pointers.items():
             try:
                 self._step(name, pointer)

@@ -507,7 +507,7 @@ class Job:
         if failure:
             raise failure[0]
         self._job.stats.upload_bytes += offset
-        shard, _ = write_shard(output_tree(files, directories))
+        shard, _unused = write_shard(output_tree(files, directories))
         self._sidecar.put(shard, tag)
         return shard
 

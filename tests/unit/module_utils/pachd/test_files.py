@@ -113,7 +113,7 @@ def test_the_connection_goes_to_the_ready_pod(monkeypatch: pytest.MonkeyPatch) -
         def __init__(self, *address: Any, token: str) -> None:
             seen.append((*address, token))
 
-        def __enter__(self) -> Pachd:
+        def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_error: object) -> None:
