@@ -119,6 +119,10 @@ clean: ## remove .venv, caches and build outputs (not the cluster)
 	@rm -rf .venv .cache build .ansible .coverage* *.tar.gz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+.PHONY: cluster
+cluster: runtime ## bring up the local cluster alone
+	@$(PLAYBOOK) playbooks/local_cluster.yml
+
 .PHONY: clean-cluster
 clean-cluster: runtime ## remove the local cluster and everything in it
 	@$(PLAYBOOK) playbooks/local_cluster.yml -e local_cluster_state=absent

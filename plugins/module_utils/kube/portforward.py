@@ -141,29 +141,23 @@ class PortForward:
         return refusal(refused.response, "GET", where, self._kube.transport.host)
 
     def _target(self) -> str:
-        """Return the name of the pod to connect to; it is at least running."""
+        """Return the name of the pod to connect to: it runs, and is ready where only labels were given."""
         if self._pod:
             pod = self._kube.get(Ref("v1", "Pod", self._namespace, self._pod))
             candidates = [pod] if pod else []
         else:
             candidates = self._kube.list("v1", "Pod", self._namespace, labels=self._selector)
-        running = [
-            pod
-            for pod in candidates
-            if pod.get("status", {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
-        ]
-        if not running:
-            states = ", ".join(
-                f"{pod['metadata']['name']} is {pod.get('status', {}).get('phase', 'Unknown')}" for pod in candidates
-            )
+        usable = [pod for pod in candidates if _running(pod) and (self._pod or _ready(pod))]
+        if not usable:
+            states = [f"{pod['metadata']['name']} is {_state(pod)}" for pod in candidates]
             raise ClusterError(
-                "no running pod to connect to",
+                f"no {'running' if self._pod else 'ready'} pod to connect to",
                 where=f"{self._namespace}/{self._pod or self._selector}",
-                why=states or "no such pod",
+                why=", ".join(states) or "no such pod",
                 fix="Look at the pod's events.",
             )
-        best = max(running, key=lambda pod: (_ready(pod), str(pod["metadata"].get("creationTimestamp", ""))))
-        return str(best["metadata"]["name"])
+        youngest = max(usable, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+        return str(youngest["metadata"]["name"])
 
 
 class _Pump:
@@ -296,6 +290,15 @@ def _abort(sock: socket.socket) -> None:
     """Make the coming close a reset, which tells the client that this is no orderly end of the stream."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _running(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+
+
+def _state(pod: Object) -> str:
+    phase = "stopping" if pod["metadata"].get("deletionTimestamp") else pod.get("status", {}).get("phase", "Unknown")
+    return f"{phase}, not ready" if phase == "Running" else phase
 
 
 def _ready(pod: Object) -> bool:

@@ -41,6 +41,7 @@ class Cluster:
     address: str
     node: str
     pki: Path
+    port: int = 6443
 
     def get(self, path: str) -> bytes:
         """Return the body of ``path``.
@@ -49,7 +50,7 @@ class Cluster:
         """
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
         context.load_cert_chain(self.pki / "admin.crt", self.pki / "admin.key")
-        url = f"https://{self.address}:6443{path}"
+        url = f"https://{self.address}:{self.port}{path}"
         # Addressed directly: a proxy of the environment cannot reach this machine's own network.
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)

@@ -188,7 +188,7 @@ class Sandbox:
                 continue
             # A process may end at any moment of this.
             with contextlib.suppress(OSError):
-                if (
+                if _is_alive(int(place.name)) and (
                     any((space, _inode(place / "ns" / space)) in spaces for space in ("net", "mnt"))
                     or f"{self.cgroup}/" in (place / "cgroup").read_text()
                     or _is_program(place, markers)
@@ -238,7 +238,7 @@ class Sandbox:
             for pid in self.processes()
             if _is_program(PROC / str(pid), markers) and not _executable(PROC / str(pid)).startswith("containerd-shim")
         ]
-        _kill(lambda: [pid for pid in strays if (PROC / str(pid)).exists()])
+        _kill(lambda: [pid for pid in strays if _is_alive(pid)])
         return strays
 
     def down(self) -> list[str]:
@@ -533,6 +533,15 @@ def _is_namespace(place: Path) -> bool:
     """Return whether a namespace is mounted on ``place``: a plain file of that name is what a reboot leaves."""
     try:
         return place.stat().st_dev == (PROC / "self" / "ns" / "net").stat().st_dev
+    except OSError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether the process exists and is more than an entry that its parent has not read yet."""
+    try:
+        # The command's name stands in parentheses and may hold any character; the state follows.
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
 

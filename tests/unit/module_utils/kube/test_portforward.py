@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import portforward as portforward_module
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.portforward import PortForward
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import (
     ApiTransport,
@@ -245,6 +245,8 @@ def test_a_pod_that_is_replaced(cluster: tuple[Cluster, list[Behaviour], list[Pe
     behaviours += [lambda peer: peer.refuse("500 Internal Server Error", "pod is gone"), echo]
     api.pod("old", creationTimestamp="2026-01-01T00:00:00Z")
     api.pod("pending", phase="Pending")
+    api.pod("unready", creationTimestamp="2026-01-01T00:00:08Z")
+    api.stored(Ref("v1", "Pod", "pachyderm", "unready"))["status"]["conditions"] = []
     api.pod("going", deletionTimestamp="x", creationTimestamp="2026-01-01T00:00:09Z")
     with PortForward(Kube(api), "pachyderm", PORT, selector="app=pachd") as address:
         api.pod("new", creationTimestamp="2026-01-01T00:00:05Z")
@@ -311,6 +313,12 @@ def test_a_pod_that_is_not_there_is_refused_at_once(cluster: tuple[Cluster, list
         pass
     api.pod("x", phase="Failed")
     with pytest.raises(ClusterError, match="x is Failed"), Kube(api).portforward("pachyderm", "x", 1):
+        pass
+    api.pod("going", deletionTimestamp="x")
+    api.pod("unready")
+    api.stored(Ref("v1", "Pod", "pachyderm", "unready"))["status"]["conditions"] = []
+    states = "no ready pod.*going is stopping, unready is Running, not ready, x is Failed"
+    with pytest.raises(ClusterError, match=states), PortForward(Kube(api), "pachyderm", 1, selector="app=pachd"):
         pass
     with pytest.raises(ValueError, match="either pod or selector"):
         PortForward(Kube(api), "pachyderm", 1)

@@ -1,3 +1,6 @@
+// SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
 module pachops.example/local-cluster/coredns
 
 go 1.24.0
