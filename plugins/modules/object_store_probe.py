@@ -11,8 +11,8 @@ short_description: Try out a bucket with the credentials that pachd will have
 version_added: 0.2.0
 description:
   - Lists, reads a missing object, writes, reads and deletes one of its own, as pachd does at each start.
-  - Goes on after a failure, so that one run names every missing permission, a wrong region, a clock that is off, trouble
-    with TLS, and keys of an existing bucket that are spelt in another way than the configuration says.
+  - Goes on after a failure, so that one run names every missing permission, a wrong region, a clock that is off,
+    TLS that fails, and keys of an existing bucket that are spelt in another way than the configuration says.
   - Runs on the controller. With O(role_arn) it has the cluster issue a token of pachd's service
     account and assumes the role with it, so that IRSA's whole chain is tried without an image.
 author:
