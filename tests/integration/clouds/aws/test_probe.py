@@ -21,6 +21,8 @@ FORBIDDEN = (
     ("s3", "delete_bucket", {"Bucket": BUCKET}),
     ("s3", "put_bucket_policy", {"Bucket": BUCKET, "Policy": "{}"}),
     ("s3", "put_bucket_versioning", {"Bucket": BUCKET, "VersioningConfiguration": {"Status": "Suspended"}}),
+    ("s3", "put_object_tagging", {"Bucket": BUCKET, "Key": "mine", "Tagging": {"TagSet": []}}),
+    ("s3", "get_object_tagging", {"Bucket": BUCKET, "Key": "mine"}),
     ("s3", "list_objects_v2", {"Bucket": "another-bucket"}),
     ("s3", "put_object", {"Bucket": "another-bucket", "Key": "x", "Body": b""}),
     ("s3", "get_object", {"Bucket": "another-bucket", "Key": "theirs"}),
@@ -51,6 +53,7 @@ def user(aws: Any) -> tuple[str, str]:
     for name in (BUCKET, "another-bucket"):
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket="another-bucket", Key="theirs", Body=b"x")
+    s3.put_object(Bucket=BUCKET, Key="mine", Body=b"x")
     return key["AccessKeyId"], key["SecretAccessKey"]
 
 
@@ -128,7 +131,7 @@ def test_acl_right_is_limited_to_the_one_that_pachd_sends(root: Path) -> None:
 def test_sound_bucket(run_module: Any, aws: Any, user: Any) -> None:
     result = run_module(object_store_probe.main, **options(aws, user))
     assert not result.failed, result
-    assert aws.client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"] == 0
+    assert [item["Key"] for item in aws.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]] == ["mine"]
     assert not run_module(object_store_probe.main, **options(aws, user), check_mode=True).failed
 
 
