@@ -28,7 +28,8 @@ def certificates() -> bool | str:
     """Return the CA file to trust, made from what SSL_CERT_FILE and SSL_CERT_DIR name, as Go programs understand them."""
     sources = [Path(each) for each in [os.environ.get("SSL_CERT_FILE", "")] if each]
     for directory in filter(None, os.environ.get("SSL_CERT_DIR", "").split(":")):
-        sources += sorted(path for path in Path(directory).iterdir() if path.is_file())
+        if Path(directory).is_dir():
+            sources += sorted(path for path in Path(directory).iterdir() if path.is_file())
     if not sources:
         return True
     default = ssl.get_default_verify_paths().cafile
