@@ -21,7 +21,8 @@ options:
     description: The context in the kubeconfig; its current one by default.
     type: str
 requirements:
-  - kubernetes >= 30 (Python library)
+  - PyYAML, urllib3 and websocket-client (Python libraries)
+  - kubernetes (Python library), for kubeconfigs with exec plugins or auth providers and inside a pod
 notes:
   - Changes are made by server-side apply with the field manager C(pachops.pachyderm). In check mode the API server is
     asked for a real dry run, so the prediction includes its defaults and its admission rules.

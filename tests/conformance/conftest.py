@@ -3,6 +3,7 @@
 """What a user relies on in a pachd 1.13, asked through python-pachyderm.  Every pachd must pass, real or stand-in.
 
     pytest tests/conformance --pachd-address HOST:PORT [--user-image IMAGE] [-m "not pipeline"]
+    KUBECONFIG=… pytest tests/conformance [--pachd-namespace NAMESPACE]
 
 Tests make repos and pipelines with names of their own and remove them, so a second run on the same installation passes
 too.  Nothing else in the installation is touched, except that garbage collection runs when no pipeline exists.
@@ -27,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--pachd-address", default=os.environ.get("PACHD_ADDRESS"), help="host:port of the pachd to test")
     group.addoption(
+        "--pachd-namespace",
+        default=os.environ.get("PACHD_NAMESPACE", "pachyderm"),
+        help="where pachd is in the cluster that KUBECONFIG names, when no address is given",
+    )
+    group.addoption(
         "--user-image",
         default=os.environ.get("PACHD_USER_IMAGE", USER_IMAGE),
         help="an image with sh and coreutils for pipelines, which the cluster can get",
@@ -42,17 +48,35 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--pachd-address"):
+    if not config.getoption("--pachd-address") and not os.environ.get("KUBECONFIG"):
+        reason = "needs a pachd: --pachd-address HOST:PORT or PACHD_ADDRESS, or KUBECONFIG and --pachd-namespace"
         for item in items:
-            item.add_marker(pytest.mark.skip(reason="needs a pachd: --pachd-address HOST:PORT or PACHD_ADDRESS"))
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
-def client(request: pytest.FixtureRequest) -> Any:
+def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    """Where the pachd under test is; in a cluster it is reached by a port-forward."""
+    given = request.config.getoption("--pachd-address")
+    if given:
+        host, _unused, port = given.rpartition(":")
+        yield host, int(port)
+        return
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.portforward import PortForward
+
+    kube = connect(os.environ["KUBECONFIG"], "")
+    namespace = request.config.getoption("--pachd-namespace")
+    with PortForward(kube, namespace, 650, selector="suite=pachyderm,app=pachd") as local:
+        yield local
+
+
+@pytest.fixture(scope="session")
+def client(address: tuple[str, int]) -> Any:
     """A client of the pachd under test."""
-    python_pachyderm = pytest.importorskip("python_pachyderm")
-    host, _, port = request.config.getoption("--pachd-address").rpartition(":")
-    return python_pachyderm.Client(host=host, port=int(port))
+    import python_pachyderm
+
+    return python_pachyderm.Client(host=address[0], port=address[1])
 
 
 @pytest.fixture(scope="session")

@@ -56,8 +56,17 @@ def test_what_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pyte
     assert run.wait(("bash", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60"), dict(os.environ)) == 124
     assert time.monotonic() - started < 15
     child = int((tmp_path / "pid").read_text(encoding="utf-8"))
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text(encoding="utf-8").split()[2] == "Z"
+    deadline = time.monotonic() + 10
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_no_foreign_cluster_is_used(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

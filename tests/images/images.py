@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +50,21 @@ ENGINE_FURTHER = ("findings.py",)
 PACKAGE = "ansible_collections/pachops/pachyderm/plugins/module_utils"
 #: boto3 describes every service of AWS; S3 and its sign-on need these.
 BOTO_SERVICES = ("s3", "sts", "sso", "sso-oidc", "endpoints.json", "partitions.json", "sdk-default-configuration.json")
+#: What a worker imports.
+OF_WORKER = ("standin", "ansible_collections", "google", "grpc", "python_pachyderm", "typing_extensions.pyc")
+#: Parts of Python's library that nothing here imports.
+UNUSED = (
+    "distutils",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tkinter",
+    "turtledemo",
+    "unittest",
+    "venv",
+)
 #: Where the worker's own Python ends up in every pod: an emptyDir that pachd mounts.
 PACH_BIN = "/pach-bin"
 
@@ -98,7 +114,7 @@ def plan(cache: Path, version: str) -> dict[str, object]:
     archives = {
         "pachd": images / f"pachd-standin-{version}-{image_key}.tar",
         "worker": images / f"worker-standin-{version}-{image_key}.tar",
-        "user": images / f"pipeline-user-{PYTHON}-{digest(recipe, root_key)}.tar",
+        "user": images / f"pipeline-user-{PYTHON}-{root_key}.tar",
     }
     parts = images / "parts"
     host = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
@@ -121,55 +137,45 @@ def plan(cache: Path, version: str) -> dict[str, object]:
     }
 
 
-def _tree(directory: Path, prefix: str, skip: tuple[str, ...] = ()) -> list[Entry]:
+def _tree(directory: Path, prefix: str) -> list[Entry]:
     entries = []
     for path in sorted(directory.rglob("*")):
-        relative = path.relative_to(directory).as_posix()
-        if relative.startswith(skip) or "__pycache__" in relative:
-            continue
-        if path.is_symlink():
-            entries.append(Entry(f"{prefix}/{relative}", link=os.readlink(path)))
-        elif path.is_file():
-            entries.append(
-                Entry(f"{prefix}/{relative}", source=path, mode=0o755 if os.access(path, os.X_OK) else 0o644)
-            )
+        target = f"{prefix}/{path.relative_to(directory).as_posix()}"
+        if path.is_file():
+            entries.append(Entry(target, source=path, mode=0o755 if os.access(path, os.X_OK) else 0o644))
     return entries
 
 
 def _is_needed(relative: str) -> bool:
+    """Return whether the images need a file of the Python libraries."""
     parts = relative.split("/")
     if parts[:2] == ["botocore", "data"] and len(parts) > 2:
         return parts[2] in BOTO_SERVICES
-    return not (parts[:2] == ["boto3", "data"] and len(parts) > 2 and parts[2] != "s3") and parts[0] != "bin"
-
-
-def _libraries(directory: Path, prefix: str) -> list[Entry]:
-    return [each for each in _tree(directory, prefix) if _is_needed(each.path.removeprefix(f"{prefix}/"))]
+    if parts[:2] == ["boto3", "data"] and len(parts) > 2:
+        return parts[2] == "s3"
+    return parts[0] != "bin" and not relative.endswith((".pyi", ".proto")) and ".dist-info/" not in relative
 
 
 def _program(path: str, interpreter: str, library: str, call: str) -> Entry:
     text = (
-        f"#!{interpreter} -ISB\n"
-        "# A test double, not Pachyderm.\n"
-        "import sys\n"
-        f"sys.path[:0] = ['{library}', '{library}/site']\n"
-        f"{call}\n"
+        f"#!{interpreter} -ISB\n# A test double, not Pachyderm.\nimport sys\nsys.path.insert(0, '{library}')\n{call}\n"
     )
     return Entry(path, content=text.encode(), mode=0o755)
 
 
-def _app(version: str, libraries: Path, prefix: str) -> list[Entry]:
-    entries = [Entry(f"{prefix}/{name}", source=path) for name, path in sources()]
-    entries.append(Entry(f"{prefix}/standin/VERSION", content=f"{version}\n".encode()))
-    return entries + _libraries(libraries, f"{prefix}/site")
+PACHD = """if '--readiness' in sys.argv:
+    from standin.readiness import main
+else:
+    from standin.__main__ import main
+main()"""
 
+WORKER = "from standin.worker import main; main()"
 
-INIT = f"""#!/usr/bin/python3 -ISB
+INIT = f"""#!/app/pach-bin/python/bin/init -ISB
 # A test double, not Pachyderm: gives the user's container a Python of its own, whatever that image has.
 import os, shutil
 for name in os.listdir("/app/pach-bin"):
-    target = os.path.join("{PACH_BIN}", name)
-    source = os.path.join("/app/pach-bin", name)
+    source, target = os.path.join("/app/pach-bin", name), os.path.join("{PACH_BIN}", name)
     if os.path.isdir(source):
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, symlinks=True)
@@ -178,59 +184,95 @@ for name in os.listdir("/app/pach-bin"):
 """
 
 
-def _relocatable(root: Path, further: Path, target: Path) -> None:
-    """Make a Python from a Debian root that needs nothing of the image it runs in, with its own loader at PACH_BIN.
+class Runtime:
+    """A Python with libraries that needs nothing of the image it runs in: it brings its own loader and C library."""
 
-    :param further: a directory of Python libraries whose needs are met too.
-    """
-    shutil.rmtree(target, ignore_errors=True)
-    (target / "bin").mkdir(parents=True)
-    (target / "so").mkdir()
-    python = target / "bin" / f"python{PYTHON}"
-    standard = target / "lib" / f"python{PYTHON}"
-    with tarfile.open(root) as archive:
-        for member in archive:
-            name = member.name.removeprefix("./")
-            if name == f"usr/bin/python{PYTHON}":
-                _save(archive, member, python, 0o755)
-            elif name.startswith(f"usr/lib/python{PYTHON}/") and member.isfile() and "__pycache__" not in name:
-                _save(archive, member, target / name.removeprefix("usr/"), 0o644)
-        libraries = {
-            each.name.rpartition("/")[2]: each
-            for each in archive.getmembers()
-            if "/x86_64-linux-gnu/" in each.name and ".so" in each.name
-        }
-        needed = [python, *standard.rglob("*.so"), *further.rglob("*.so")]
-        copied: set[str] = set()
-        while needed:
-            for name in _needs(needed.pop()):
-                if name in copied or name not in libraries:
-                    continue
-                copied.add(name)
-                member = libraries[name]
-                while member.issym():
-                    member = libraries[member.linkname.rpartition("/")[2]]
-                _save(archive, member, target / "so" / name, 0o755)
-                needed.append(target / "so" / name)
-    loader = next(name for name in copied if name.startswith("ld-linux"))
-    home = f"{PACH_BIN}/python"
-    subprocess.run(
-        [
-            "patchelf",
-            "--set-interpreter",
-            f"{home}/so/{loader}",
-            "--force-rpath",
-            "--set-rpath",
-            f"{home}/so",
-            str(python),
-        ],
-        check=True,
-    )
+    def __init__(self, root: Path, libraries: Path, target: Path) -> None:
+        """:param root: the tar of a Debian root that has Python.
+        :param libraries: a directory of Python libraries.
+        :param target: where to build; what is there is removed.
+        """
+        shutil.rmtree(target, ignore_errors=True)
+        self.python, self.site = target / "python", target / "site"
+        self._standard = self.python / "lib" / f"python{PYTHON}"
+        self._program = self.python / "bin" / f"python{PYTHON}"
+        self._unpack(root, libraries)
+        self._compile()
+        for name, home in ((self._program.name, f"{PACH_BIN}/python"), ("init", f"/app{PACH_BIN}/python")):
+            self._patch(self._program.parent / name, home)
+
+    def _unpack(self, root: Path, libraries: Path) -> None:
+        prefix = f"usr/lib/python{PYTHON}/"
+        with tarfile.open(root) as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name == f"usr/bin/python{PYTHON}":
+                    _save(archive, member, self._program, 0o755)
+                elif name.startswith(prefix) and member.isfile():
+                    first = name.removeprefix(prefix).split("/")[0]
+                    if first not in UNUSED and "__pycache__" not in name:
+                        _save(archive, member, self.python / name.removeprefix("usr/"), 0o644)
+            for path in sorted(libraries.rglob("*")):
+                relative = path.relative_to(libraries).as_posix()
+                if path.is_file() and "__pycache__" not in relative and _is_needed(relative):
+                    (self.site / relative).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, self.site / relative)
+            # Its own loads the client with every earlier version's messages, which takes longer than all else together.
+            (self.site / "python_pachyderm" / "__init__.py").write_text("")
+            for name, path in sources():
+                (self.site / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, self.site / name)
+            found = [self._program, *self._standard.rglob("*.so"), *self.site.rglob("*.so")]
+            self.loader = _libraries(archive, found, self.python / "so")
+
+    def _compile(self) -> None:
+        """Compile all modules, so that no start does it, and put the standard ones into one file."""
+        call = [
+            str(self.python / "so" / self.loader),
+            "--library-path",
+            str(self.python / "so"),
+            str(self._program),
+            "-IS",
+        ]
+        for directory in (self._standard, self.site):
+            subprocess.run([*call, "-m", "compileall", "-b", "-q", "-j", "2", str(directory)], check=True)
+        for directory in (self._standard, self.site):
+            for path in directory.rglob("*.py"):
+                path.unlink()
+        with zipfile.ZipFile(self.python / "lib" / f"python{PYTHON.replace('.', '')}.zip", "w") as archive:
+            for path in sorted(self._standard.rglob("*.pyc")):
+                relative = path.relative_to(self._standard).as_posix()
+                archive.writestr(zipfile.ZipInfo(relative, (1980, 1, 1, 0, 0, 0)), path.read_bytes())
+                if relative != "os.pyc":  # which is how Python finds its home
+                    path.unlink()
+
+    def _patch(self, program: Path, home: str) -> None:
+        if program != self._program:
+            shutil.copy2(self._program, program)
+        loader = f"{home}/so/{self.loader}"
+        options = ["--set-interpreter", loader, "--force-rpath", "--set-rpath", f"{home}/so"]
+        subprocess.run(["patchelf", *options, str(program)], check=True)
 
 
-def _needs(file: Path) -> list[str]:
-    answer = subprocess.run(["patchelf", "--print-needed", str(file)], check=True, capture_output=True, text=True)
-    return answer.stdout.split()
+def _libraries(archive: tarfile.TarFile, programs: list[Path], target: Path) -> str:
+    """Copy the C libraries that programs need out of a Debian root, and return the loader's name."""
+    # A library and the link to it in another directory may have one name: the library is the one to take.
+    listed = sorted((each for each in archive.getmembers() if ".so" in each.name), key=lambda each: each.isreg())
+    members = {each.name.rpartition("/")[2]: each for each in listed}
+    copied: set[str] = set()
+    left = list(programs)
+    while left:
+        needed = subprocess.run(
+            ["patchelf", "--print-needed", str(left.pop())], check=True, capture_output=True, text=True
+        )
+        for name in set(needed.stdout.split()) & set(members) - copied:
+            copied.add(name)
+            member = members[name]
+            while member.issym():
+                member = members[member.linkname.rpartition("/")[2]]
+            _save(archive, member, target / name, 0o755)
+            left.append(target / name)
+    return next(name for name in copied if name.startswith("ld-linux"))
 
 
 def _save(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, mode: int) -> None:
@@ -250,31 +292,35 @@ def pack(cache: Path, version: str) -> None:
     root, libraries = Path(str(wanted["root"])), Path(str(wanted["libraries"]))
     if not archives["user"].exists():
         write(archives["user"], [USER_IMAGE], [root], ImageConfig(cmd=["/usr/bin/python3"]))
-    if not archives["pachd"].exists():
-        call = "from standin.__main__ import main; main()"
-        layer = [
-            _program("/pachd", "/usr/bin/python3", "/app", call),
-            *_app(version, libraries, "/app"),
-            Entry("/pach-cache", mode=0o777),
-            Entry("/pach", mode=0o777),
-        ]
-        names = [f"docker.io/pachyderm/pachd:{version}"]
-        write(archives["pachd"], names, [root, layer], ImageConfig(entrypoint=["/pachd"], labels=LABELS))
-    if not archives["worker"].exists():
-        tree = Path(str(wanted["parts"])) / "relocatable"
-        _relocatable(root, libraries, tree)
-        library = f"{PACH_BIN}/lib"
-        interpreter = f"{PACH_BIN}/python/bin/python{PYTHON}"
-        call = "from standin.worker import main; main()"
-        layer = [
-            Entry("/app/init", content=INIT.encode(), mode=0o755),
-            _program("/app/pach-bin/worker", interpreter, library, call),
-            *_tree(tree, "/app/pach-bin/python"),
-            *_app(version, libraries, "/app/pach-bin/lib"),
-        ]
-        names = [f"docker.io/pachyderm/worker:{version}"]
-        write(archives["worker"], names, [root, layer], ImageConfig(entrypoint=["/app/init"], labels=LABELS))
-        shutil.rmtree(tree)
+    if archives["pachd"].exists() and archives["worker"].exists():
+        return
+    target = Path(str(wanted["parts"])) / "runtime"
+    runtime = Runtime(root, libraries, target)
+    versioned = Entry(f"{PACH_BIN}/lib/standin/VERSION", content=f"{version}\n".encode())
+    python = f"{PACH_BIN}/python/bin/python{PYTHON}"
+    pachd = [
+        _program("/pachd", python, f"{PACH_BIN}/lib", PACHD),
+        *_tree(runtime.python, f"{PACH_BIN}/python"),
+        *_tree(runtime.site, f"{PACH_BIN}/lib"),
+        versioned,
+        *(Entry(path, mode=0o777) for path in ("/tmp", "/pach", "/pach-cache")),
+    ]
+    names = [f"docker.io/pachyderm/pachd:{version}"]
+    write(archives["pachd"], names, [pachd], ImageConfig(entrypoint=["/pachd"], labels=LABELS))
+    site = [each for each in _tree(runtime.site, f"/app{PACH_BIN}/lib") if each.path.split("/")[4] in OF_WORKER]
+    worker = [
+        Entry("/app/init", content=INIT.encode(), mode=0o755),
+        _program(f"/app{PACH_BIN}/worker", python, f"{PACH_BIN}/lib", WORKER),
+        *_tree(runtime.python, f"/app{PACH_BIN}/python"),
+        *site,
+    ]
+    names = [f"docker.io/pachyderm/worker:{version}"]
+    write(archives["worker"], names, [worker], ImageConfig(entrypoint=["/app/init"], labels=LABELS))
+    shutil.rmtree(target)
+    for path in archives.values():  # what an older recipe or older sources gave
+        for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*.tar"):
+            if old != path:
+                old.unlink()
 
 
 LABELS = {"io.pachops.standin": "a test double, not Pachyderm"}

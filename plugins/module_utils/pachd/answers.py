@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .client import Pachd
+from .files import PEER_PORT
 
 if TYPE_CHECKING:
     from ..kube.client import Kube
-
-PEER_PORT = 653
-"""The port inside the pod that never has TLS (src/server/cmd/pachd/main.go upstream)."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def deploy(
         progress.stage(name, f"applying {name} in namespace {settings.namespace}")
         objects = manifests.component(name, settings, checksum=checksum)
         if adopt and name == "etcd" and not check_mode:
-            _release_etcd(kube, settings)
+            _release(kube, settings)
         # Ours by label, or adopted: what somebody edited by hand goes back to what the variables say.
         outcome.changes += [kube.apply(obj, check_mode, force=True) for obj in objects]
         if not check_mode:
@@ -270,19 +270,21 @@ def _ensure_namespace(kube: Kube, namespace: str, outcome: Outcome, *, check_mod
         outcome.changes.append(change)
 
 
-def _release_etcd(kube: Kube, settings: Settings) -> None:
-    """Delete somebody else's etcd, but not its data, so that ours can take that over.
+def _release(kube: Kube, settings: Settings) -> None:
+    """Delete somebody else's pachd and etcd, but not their data, so that ours can take that over.
 
-    A StatefulSet loses its controller only (fields that cannot be updated differ from ours, and the claims' names are
-    the same); a Deployment's pod has to be gone before another process may open the directory.
+    pachd goes first, so that it never sees two etcds.  An etcd StatefulSet loses its controller only (fields that
+    cannot be updated differ from ours, and the claims' names are the same); a Deployment's pod has to be gone before
+    another process may open the directory.
     """
+    for name in ("pachd", "etcd"):
+        live = kube.get(Ref("apps/v1", "Deployment", settings.namespace, name))
+        if live is not None and not _ours(live):
+            kube.delete(Ref.of(live), propagation="Foreground")
+            wait_gone(kube, Ref.of(live), 120)
     stateful_set = kube.get(Ref("apps/v1", "StatefulSet", settings.namespace, "etcd"))
     if stateful_set is not None and not _ours(stateful_set):
         kube.delete(Ref.of(stateful_set), wait=60, propagation="Orphan")
-    deployment = kube.get(Ref("apps/v1", "Deployment", settings.namespace, "etcd"))
-    if deployment is not None:
-        kube.delete(Ref.of(deployment), propagation="Foreground")
-        wait_gone(kube, Ref.of(deployment), 120)
 
 
 def _prune(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:

@@ -20,7 +20,8 @@ from .acceptance import ready_pod
 from .client import CHUNK, Pachd
 
 PEER_PORT = 653
-"""Answers the same calls as the outer port and never speaks TLS, whose certificate would not name a local port."""
+"""Port inside the pod that answers the same calls as the outer one, and never speaks TLS, whose certificate would not
+name a local port (src/server/cmd/pachd/main.go upstream)."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ Alive = Callable[[], bool]
 OBJECT_SIZE = 512 << 20
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UUID = re.compile(r"[0-9a-f]{12}4[0-9a-f]{19}")
-_POLL = 0.1
+_POLL = 0.2
 
 
 def now() -> Timestamp:
@@ -212,14 +212,14 @@ class Pfs:
 
     def list_repo(self) -> list[pb.RepoInfo]:
         """Return all repos but that of specifications, the newest first."""
-        return [info for name, info, _ in self.repos.newest_first(self.etcd) if name != SPEC_REPO]
+        return [info for name, info, _unused in self.repos.newest_first(self.etcd) if name != SPEC_REPO]
 
     def delete_repo(self, context: Context, name: str, force: bool = False) -> None:
         """Delete a repo with all in it; a missing one is no error."""
         txn = context.txn
         repo = self.repos.find(txn, name)
         visited = set()
-        for _, info, _ in self.commits(name).entries(self.etcd):
+        for _unused, info, _unused in self.commits(name).entries(self.etcd):
             for provenance in info.provenance:
                 other = provenance.commit
                 if other.id in visited or other.repo.name == name or self.repos.find(txn, other.repo.name) is None:
@@ -254,7 +254,7 @@ class Pfs:
         entries = self.branches(repo).newest_first(self.etcd)
         sign = -1 if reverse else 1
         entries.sort(key=lambda each: (-sign * each[2].create_revision, sign * len(each[1].provenance)))
-        return [info for _, info, _ in entries]
+        return [info for _unused, info, _unused in entries]
 
     def create_branch(
         self,
@@ -555,7 +555,7 @@ class Pfs:
                 tree = self._finished_tree(txn, parent).copy()
                 for path, record in records:
                     self._apply(tree, path, record)
-                info.tree.hash, _ = self.objects.put([tree.serialize()])
+                info.tree.hash, _unused = self.objects.put([tree.serialize()])
                 info.size_bytes = tree.size
             elif built is not None:
                 if built.HasField("tree"):
@@ -703,7 +703,7 @@ class Pfs:
                     info.tree.CopyFrom(request.tree)
                 else:
                     tree = self._open_tree(txn, commit, self._last_tree(txn, info), "")
-                    info.tree.hash, _ = self.objects.put([tree.serialize()])
+                    info.tree.hash, _unused = self.objects.put([tree.serialize()])
                 info.size_bytes = tree.size
         info.finished.CopyFrom(now())
         for each in info.provenance:
@@ -808,7 +808,7 @@ class Pfs:
             entries.sort(key=lambda each: (-each[2].create_revision, -len(each[1].provenance)))
             if request.reverse:
                 entries.reverse()
-            for _, info, _ in entries[:left]:
+            for _unused, info, _unused in entries[:left]:
                 yield info
             return
         if request.reverse:
@@ -863,8 +863,8 @@ class Pfs:
             entries = sorted(
                 self.commits(repo).entries(self.etcd, since=since), key=lambda each: each[2].create_revision
             )
-            since = max([since, *(found.mod_revision + 1 for _, _, found in entries)])
-            for name, info, _ in entries:
+            since = max([since, *(found.mod_revision + 1 for _unused, _unused, found in entries)])
+            for name, info, _unused in entries:
                 if request.HasField("prov") and request.prov not in info.provenance:
                     continue
                 if info.HasField("branch") and (
@@ -904,7 +904,7 @@ class Pfs:
                 current = found.parent_commit.id
         self._forget_subvenance(txn, deleted)
         self._rejoin(txn, deleted)
-        for repo in sorted({lower.repo.name for lower, _ in ranges}):
+        for repo in sorted({lower.repo.name for lower, _unused in ranges}):
             self._move_heads(context, repo, deleted)
 
     def _forget_subvenance(self, txn: Txn, deleted: dict[str, pb.CommitInfo]) -> None:
@@ -1020,7 +1020,7 @@ class Pfs:
         tree = parent.copy()
         prefix = paths.join(commit.repo.name, commit.id, cleaned)
         entries = sorted(self.records.entries(self.etcd, prefix), key=lambda each: each[2].mod_revision)
-        for rest, record, _ in entries:
+        for rest, record, _unused in entries:
             self._apply(tree, paths.join(path, rest), record)
         tree.finish()
         return tree
@@ -1040,7 +1040,7 @@ class Pfs:
         path = paths.clean(path)
         if records.tombstone:
             if not path:
-                for child, _ in tree.children(""):
+                for child, _unused in tree.children(""):
                     tree.delete(child)
             elif paths.is_glob(path):
                 pattern = paths.glob(path)
@@ -1244,8 +1244,8 @@ class Pfs:
                 old_files.append(_file_info(old_info, old_path, old, old_tree.nodes))
             if not depth:
                 return
-            names = {path.rpartition("/")[2] for path, _ in new_tree.children(paths.clean(new_path))}
-            names |= {path.rpartition("/")[2] for path, _ in old_tree.children(paths.clean(old_path))}
+            names = {path.rpartition("/")[2] for path, _unused in new_tree.children(paths.clean(new_path))}
+            names |= {path.rpartition("/")[2] for path, _unused in old_tree.children(paths.clean(old_path))}
             for name in sorted(names):
                 compare(paths.join(new_path, name), paths.join(old_path, name), depth - 1 if depth > 0 else depth)
 
@@ -1448,9 +1448,9 @@ class Pfs:
             raise NotImplementedHere("mending by fsck")
         branches: dict[tuple[str, str], pb.BranchInfo] = {}
         commits: dict[tuple[str, str], pb.CommitInfo] = {}
-        for repo, _, _ in self.repos.newest_first(self.etcd):
-            commits.update({(repo, name): info for name, info, _ in self.commits(repo).entries(self.etcd)})
-            branches.update({(repo, name): info for name, info, _ in self.branches(repo).entries(self.etcd)})
+        for repo, _unused, _unused in self.repos.newest_first(self.etcd):
+            commits.update({(repo, name): info for name, info, _unused in self.commits(repo).entries(self.etcd)})
+            branches.update({(repo, name): info for name, info, _unused in self.branches(repo).entries(self.etcd)})
         for info in branches.values():
             yield from self._fsck_branch(info, branches, commits)
         for info in commits.values():
@@ -1563,7 +1563,7 @@ class _Until:
 
     def rest(self) -> pb.PutFileRequest | None:
         """Return the request that ended the iteration, after reading up to it."""
-        for _ in self:
+        for _unused in self:
             pass
         return self._next
 

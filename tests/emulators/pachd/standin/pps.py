@@ -27,7 +27,7 @@ from .pfs import Alive, Context, Pfs, now, parse_ancestry, validate_name
 
 DEFAULT_IMAGE = "ubuntu:16.04"
 _MOST_PIPELINES, _MOST_WORKERS = 16, 8
-_POLL = 0.1
+_POLL = 0.2
 _KEPT = [
     "pipeline",
     "transform",
@@ -169,7 +169,7 @@ class Pps:
                 raise PachError(f'pipeline "{name}" not found')
             found = [(name, pointer)]
         else:
-            found = [(key, each) for key, each, _ in self.pipelines.newest_first(self._etcd)]
+            found = [(key, each) for key, each, _unused in self.pipelines.newest_first(self._etcd)]
         for key, pointer in found:
             generation = 0
             while True:
@@ -362,7 +362,7 @@ class Pps:
     def delete_pipeline(self, request: pb.DeletePipelineRequest) -> None:
         """Delete a pipeline with its output repo and its jobs; a missing one is no error."""
         if request.all:
-            for name, _, _ in self.pipelines.newest_first(self._etcd):
+            for name, _unused, _unused in self.pipelines.newest_first(self._etcd):
                 self.delete_pipeline(pb.DeletePipelineRequest(pipeline=pb.Pipeline(name=name), force=request.force))
             return
         name, pfs = request.pipeline.name, self._pfs
@@ -377,7 +377,7 @@ class Pps:
             pfs.write(lambda context: pfs.create_branch(context, output, head))
         else:
             pfs.write(lambda context: pfs.delete_repo(context, name, request.force))
-        for job, _ in self.jobs.by_index(self._etcd, "pipeline", pb.Pipeline(name=name)):
+        for job, _unused in self.jobs.by_index(self._etcd, "pipeline", pb.Pipeline(name=name)):
             try:
                 self.delete_job(job)
             except NotFound:
@@ -495,15 +495,15 @@ class Pps:
         for commit in request.input_commit:
             self._pfs.inspect_commit(commit)
         name = request.pipeline.name
-        specs = {pointer.spec_commit.id for _, pointer in self._pointers(name, request.history)}
+        specs = {pointer.spec_commit.id for _unused, pointer in self._pointers(name, request.history)}
         if name:
             records = self.jobs.by_index(self._etcd, "pipeline", pb.Pipeline(name=name))
         elif request.HasField("output_commit"):
             records = self.jobs.by_index(self._etcd, "output_commit", request.output_commit)
         else:
-            records = [(key, record) for key, record, _ in self.jobs.newest_first(self._etcd)]
+            records = [(key, record) for key, record, _unused in self.jobs.newest_first(self._etcd)]
         wanted = {commit.id for commit in request.input_commit}
-        for _, record in records:
+        for _unused, record in records:
             try:
                 info = self.job_info(record, request.full or bool(wanted))
             except PachError as error:
@@ -676,8 +676,8 @@ class Pps:
                     "doesn't you can manually delete them with kubectl delete"
                 )
         objects, needed, tags = self._pfs.objects, set(), set()
-        for repo, _, _ in self._pfs.repos.newest_first(self._etcd):
-            for _, commit, _ in self._pfs.commits(repo).entries(self._etcd):
+        for repo, _unused, _unused in self._pfs.repos.newest_first(self._etcd):
+            for _unused, commit, _unused in self._pfs.commits(repo).entries(self._etcd):
                 needed.update(each.hash for each in commit.trees)
                 needed.add(commit.datums.hash)
                 if commit.HasField("tree"):

@@ -19,10 +19,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient, Put, Unchanged
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.hashtree import decode_block_ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects, new_id
+from ansible_collections.pachops.pachyderm.plugins.module_utils.protobuf import declare
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
-from python_pachyderm.proto.admin import admin_pb2, admin_pb2_grpc
 from python_pachyderm.proto.auth import auth_pb2_grpc
 from python_pachyderm.proto.debug import debug_pb2_grpc
 from python_pachyderm.proto.enterprise import enterprise_pb2, enterprise_pb2_grpc
@@ -203,7 +203,7 @@ class PfsApi(pfs_pb2_grpc.APIServicer):
         try:
             self._pfs.put_files(requests)
         finally:
-            for _ in requests:  # a client that is refused may still be sending
+            for _unused in requests:  # a client that is refused may still be sending
                 pass
         return Empty()
 
@@ -266,7 +266,7 @@ class ObjectApi(pfs_pb2_grpc.ObjectAPIServicer):
                 tags.extend(each.name for each in request.tags)
                 yield request.value
 
-        name, _ = self._objects.put(chunks())
+        name, _unused = self._objects.put(chunks())
         for tag in tags:
             self._objects.tag(name, tag)
         return pb.Object(hash=name)
@@ -429,7 +429,7 @@ class Transactions(transaction_pb2_grpc.APIServicer):
     def _all(self, each: Any, info: Any) -> list[Any]:
         answers = []
         for position, request in enumerate(info.requests):
-            fields = [field for field, _ in request.ListFields()]
+            fields = [field for field, _unused in request.ListFields()]
             answer = transaction_pb2.TransactionResponse()
             for field in fields:
                 known = info.responses[position].commit.id if position < len(info.responses) else ""
@@ -457,7 +457,7 @@ class Transactions(transaction_pb2_grpc.APIServicer):
         return self._table.get(self._pfs.reading(), request.transaction.id)
 
     def ListTransaction(self, request: Any, context: Any) -> Any:
-        infos = [info for _, info, _ in self._table.newest_first(self._pfs.etcd)]
+        infos = [info for _unused, info, _unused in self._table.newest_first(self._pfs.etcd)]
         return transaction_pb2.TransactionInfos(transaction_info=infos)
 
     def DeleteTransaction(self, request: Any, context: Any) -> Empty:
@@ -515,14 +515,17 @@ def version_message(version: str) -> Any:
     return version_pb2.Version(major=major, minor=minor, micro=micro, additional="-standin")
 
 
-class Admin(admin_pb2_grpc.APIServicer):
-    """admin.API: what cluster this is."""
-
-    def __init__(self, cluster: str, deployment: str) -> None:
-        self._info = admin_pb2.ClusterInfo(id=cluster, deployment_id=deployment)
-
-    def InspectCluster(self, request: Any, context: Any) -> Any:
-        return self._info
+def _admin(cluster: str, deployment: str) -> Any:
+    """Return admin.API's one method; python-pachyderm's own classes would load every earlier version's with them."""
+    info = declare("pachops.admin", {"ClusterInfo": [("id", 1, "string"), ("deployment_id", 2, "string")]})[
+        "ClusterInfo"
+    ]
+    method = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: info(id=cluster, deployment_id=deployment),
+        request_deserializer=Empty.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return grpc.method_handlers_generic_handler("admin.API", {"InspectCluster": method})
 
 
 class Enterprise(enterprise_pb2_grpc.APIServicer):
@@ -593,7 +596,7 @@ class Standin:
         if mode == "full":
             kube.self_test()
             _once(etcd, b"master_token", StringValue(value=new_id()).SerializeToString())
-        admin = Admin(cluster, self.settings.deployment_id)
+        admin = _admin(cluster, self.settings.deployment_id)
         health = []
         ports = [self.settings.port, self.settings.peer_port] if mode == "full" else [self.settings.peer_port]
         for port in ports:
@@ -618,7 +621,7 @@ class Standin:
         objects: Objects,
         transactions: Transactions,
         pps: Pps,
-        admin: Admin,
+        admin: Any,
         with_objects: bool,
     ) -> Health:
         server = grpc.server(
@@ -642,7 +645,7 @@ class Standin:
         enterprise_pb2_grpc.add_APIServicer_to_server(Enterprise(), server)
         debug = _refusing(debug_pb2_grpc.DebugServicer, str(NotImplementedHere("debug.Debug")))
         debug_pb2_grpc.add_DebugServicer_to_server(debug, server)
-        admin_pb2_grpc.add_APIServicer_to_server(admin, server)
+        server.add_generic_rpc_handlers((admin,))
         version_pb2_grpc.add_APIServicer_to_server(Version(self.version), server)
         health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -167,12 +167,16 @@ def test_adopting_ends_pachctls_etcd_before_another_opens_its_directory(waits: l
     kube = deployed()
     live = kube.objects.pop(ETCD)
     live["kind"] = "Deployment"
-    live["metadata"]["labels"].pop(manifests.MANAGED_BY)
+    for obj in (live, kube.objects[PACHD]):
+        obj["metadata"]["labels"].pop(manifests.MANAGED_BY)
+    del kube.objects[RECORD]
     kube.put(live)
     deploy(kube, adopt=True)
     old = Ref("apps/v1", "Deployment", "pachyderm", "etcd")
     assert old not in kube.objects
-    assert waits.index(("gone", old)) < waits.index(ETCD)
+    assert waits.index(("gone", PACHD)) < waits.index(("gone", old)) < waits.index(ETCD)
+    # The id was read before the pachd that knew it went.
+    assert kube.objects[RECORD]["data"]["cluster-deployment-id"] == "d3pl0y"
 
 
 @pytest.mark.parametrize(
