@@ -486,7 +486,7 @@ GCP_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "credentials_json": {"type": "jsonarg", "no_log": True},
     "storage_endpoint": {"type": "str", "default": Endpoints.storage},
     "iam_endpoint": {"type": "str", "default": Endpoints.iam},
-    "token_endpoint": {"type": "str"},
+    "token_endpoint": {"type": "str", "no_log": False},
     "ca_file": {"type": "path"},
     "api_timeout": {"type": "int", "default": 120},
 }
