@@ -107,6 +107,15 @@ def endpoint(kubeconfig: str | None = None, context: str | None = None) -> Endpo
         ) from None
 
 
+def context_name(kubeconfig: str | None = None, context: str | None = None) -> str:
+    """Return the context that :func:`endpoint` would use; empty for the service account of a pod.
+
+    :raises ClusterError: no configuration, an unreadable one, or one without the wanted context.
+    """
+    paths = _paths(kubeconfig)
+    return _read(paths, context)[0] if paths else ""
+
+
 def missing_library(why: str) -> ClusterError:
     """Return the error for an interpreter without the collection's requirements."""
     return ClusterError(
