@@ -148,33 +148,11 @@ options:
         description: Annotations of the Service.
         type: dict
       node_ports:
-        description: Fixed ports of the nodes by port name. A port that is not named here gets a free one.
+        description:
+          - A map from port names to fixed ports of the nodes. A port that is not named here gets a free one.
+          - Known are C(api-grpc-port) (what pachctl uses), C(trace-port), C(api-http-port), C(saml-port), C(oidc-port),
+            C(api-git-port), C(s3gateway-port) and C(prom-metrics).
         type: dict
-        suboptions:
-          api-grpc-port:
-            description: Port of the gRPC API, which pachctl uses.
-            type: int
-          trace-port:
-            description: Unused by Pachyderm 1.13; part of the Service because clients expect it.
-            type: int
-          api-http-port:
-            description: Port for files over HTTP.
-            type: int
-          saml-port:
-            description: Port for SAML.
-            type: int
-          oidc-port:
-            description: Port for OpenID Connect.
-            type: int
-          api-git-port:
-            description: Port for git hooks.
-            type: int
-          s3gateway-port:
-            description: Port of the S3 gateway.
-            type: int
-          prom-metrics:
-            description: Port of the metrics.
-            type: int
       source_ranges:
         description: Networks that a load balancer lets in.
         type: list
@@ -196,15 +174,8 @@ options:
         description: Annotations of the Service.
         type: dict
       node_ports:
-        description: Fixed ports of the nodes by port name.
+        description: A map from port names, C(dash-http) and C(grpc-proxy-http), to fixed ports of the nodes.
         type: dict
-        suboptions:
-          dash-http:
-            description: Port of the pages.
-            type: int
-          grpc-proxy-http:
-            description: Port of the websocket.
-            type: int
       source_ranges:
         description: Networks that a load balancer lets in.
         type: list

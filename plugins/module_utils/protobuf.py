@@ -9,13 +9,13 @@ Every declaration lives in a descriptor pool of its own, so it never collides wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Union
 
 from .errors import InputError
 
 #: One field: name, number, type; a type is a scalar's name, another message of the same declaration, or either of these
 #: after "repeated ".  A fourth item names the oneof that the field belongs to.
-Field = tuple[str, int, str] | tuple[str, int, str, str]
+Field = Union[tuple[str, int, str], tuple[str, int, str, str]]  # noqa: UP007 pylint takes the other form for an error
 
 _SCALARS = {"double": 1, "int64": 3, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "bytes": 12, "uint32": 13}
 _OPTIONAL, _REPEATED, _MESSAGE = 1, 3, 11

@@ -107,7 +107,7 @@ def test_doctor_names_every_planted_fault_and_deploy_mends_them(cluster: Cluster
 
     unpause = json.dumps({"spec": {"paused": None}})
     kube.request("PATCH", pachd.path(), body=unpause, content_type="application/merge-patch+json")
-    run = cluster.play("deploy.yml", pachyderm_namespace=second, pachyderm_adopt=True)
+    run = cluster.play("deploy.yml", pachyderm_namespace=second)
     assert run.status == 0, run.output
     run = cluster.play("playbooks/doctor.yml", pachyderm_namespace=second)
     assert run.status == 0, run.output

@@ -178,6 +178,12 @@ class Kube:
             self._wait_gone(ref, uid, wait)
         return change
 
+    def merge(self, ref: Ref, patch: Mapping[str, Any]) -> None:
+        """Change an existing object by a JSON merge patch; None removes a field; an apply only its own."""
+        query = [("fieldManager", FIELD_MANAGER)]
+        response = self.request("PATCH", ref.path(), query=query, body=json.dumps(patch), content_type=_MERGE)
+        self._checked(response, "PATCH", str(ref))
+
     def scale(self, ref: Ref, replicas: int, dry_run: bool = False) -> Change:
         """Set the number of replicas of a Deployment, StatefulSet or ReplicationController, and nothing else."""
         before = self.get(ref)

@@ -8,6 +8,7 @@ running, for as long as nobody tells it otherwise.  So the kubelet must have rep
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import ssl
@@ -60,8 +61,12 @@ class Cluster:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace").strip().splitlines()
-            raise NotYetError(f"{path.partition('?')[0]}: {error.code} {text[-1][:200] if text else ''}") from error
+            text = error.read().decode(errors="replace").strip()
+            # Refusals are Status objects, health checks are plain lines of which the last one sums up.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                text = json.loads(text)["message"]
+            last = text.splitlines()[-1] if text else ""
+            raise NotYetError(f"{path.partition('?')[0]}: {error.code} {last[:200]}") from error
         except (OSError, ValueError) as error:
             raise NotYetError(f"the API server does not answer: {getattr(error, 'reason', error)}") from error
 
@@ -78,7 +83,10 @@ def check_api(cluster: Cluster) -> None:
 
 def check_node(cluster: Cluster, since: float) -> None:
     """Check that the node is ready and its kubelet has reported after ``since`` (seconds since the epoch)."""
-    lease = cluster.read(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{cluster.node}")
+    leases = cluster.read("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
+    lease = next((lease for lease in leases if lease["metadata"]["name"] == cluster.node), None)
+    if lease is None:
+        raise NotYetError("the kubelet has not registered the node")
     renewed = datetime.datetime.fromisoformat(lease["spec"]["renewTime"].replace("Z", "+00:00")).timestamp()
     if renewed < since or time.time() - renewed > _LEASE_SECONDS:
         raise NotYetError("the kubelet has not reported yet")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
+from ..kube.apply import compare
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
 from ..progress import Progress
@@ -92,7 +93,7 @@ def deploy(
         if adopt and name == "etcd" and not check_mode:
             _release(kube, settings)
         # Ours by label, or adopted: what somebody edited by hand goes back to what the variables say.
-        outcome.changes += [kube.apply(obj, check_mode, force=True) for obj in objects]
+        outcome.changes += [_apply(kube, obj, check_mode=check_mode) for obj in objects]
         if not check_mode:
             for obj in objects:
                 if obj["kind"] in ("StatefulSet", "Deployment"):
@@ -268,6 +269,22 @@ def _ensure_namespace(kube: Kube, namespace: str, outcome: Outcome, *, check_mod
     change = kube.ensure(manifests.namespace_object(namespace), check_mode)
     if change.changed:
         outcome.changes.append(change)
+
+
+def _apply(kube: Kube, obj: Object, *, check_mode: bool) -> Change:
+    """Apply one object, whatever somebody made of it by hand."""
+    ref = Ref.of(obj)
+    live = kube.get(ref) if obj["kind"] == "Deployment" else None
+    if live is None or not (live["spec"].get("strategy") or {}).get("rollingUpdate") or "strategy" not in obj["spec"]:
+        return kube.apply(obj, check_mode, force=True)
+    # An apply leaves fields alone that it does not name, and the API server refuses the two kinds of strategy together.
+    repaired = {**live, "spec": {**live["spec"], "strategy": obj["spec"]["strategy"]}}
+    if check_mode:
+        return compare(ref, live, repaired)
+    patch = {"spec": {"strategy": {**obj["spec"]["strategy"], "rollingUpdate": None}}}
+    kube.merge(ref, patch)
+    kube.apply(obj, force=True)
+    return compare(ref, live, kube.get(ref))
 
 
 def _release(kube: Kube, settings: Settings) -> None:

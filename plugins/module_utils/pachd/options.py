@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import COMPONENTS, DASH_PORTS, PACHD_PORTS
+from .settings import COMPONENTS
 from .storage_secret import STORAGE_BACKEND
 from .versions import DEFAULT_VERSION
 
@@ -25,11 +25,12 @@ def _resources() -> Spec:
     return _dict(requests={"type": "dict"}, limits={"type": "dict"})
 
 
-def _service(ports: tuple[str, ...]) -> Spec:
+def _service() -> Spec:
     return _dict(
         type={"type": "str", "choices": ["ClusterIP", "NodePort", "LoadBalancer"], "default": "ClusterIP"},
         annotations={"type": "dict"},
-        node_ports=_dict(**{port: {"type": "int"} for port in ports}),
+        # Keyed by port names, which are no identifiers; the settings check them.
+        node_ports={"type": "dict"},
         source_ranges={"type": "list", "elements": "str"},
     )
 
@@ -56,9 +57,9 @@ SETTINGS_SPEC: Spec = {
     "upload_concurrency": {"type": "int", "default": 100},
     "put_file_concurrency": {"type": "int", "default": 100},
     "resources": _dict(pachd=_resources(), etcd=_resources(), dash=_resources()),
-    "service": _service(tuple(PACHD_PORTS)),
+    "service": _service(),
     "dash": {"type": "bool", "default": False},
-    "dash_service": _service(tuple(DASH_PORTS)),
+    "dash_service": _service(),
     "tls": _dict(
         secret_name={"type": "str", "no_log": False},
         cert={"type": "str"},

@@ -365,7 +365,7 @@ class _Parser:
         for port, number in dict(given.get("node_ports") or {}).items():
             if port not in ports:
                 self._problem(f"{name}.node_ports.{port} is not known, known are {', '.join(ports)}")
-            elif not 1 <= int(number) <= 65535:
+            elif not str(number).isdecimal() or not 1 <= int(number) <= 65535:
                 self._problem(f"{name}.node_ports.{port} is {number}, must be a port")
             else:
                 node_ports[port] = int(number)

@@ -100,7 +100,13 @@ class GcsStore(Store):
             headers["Range"] = f"bytes={offset}-{'' if size is None else offset + size - 1}"
         url = f"{self._url(key, '/download')}?alt=media"
         answer = self._request("GET", "cannot read the object", key, url, headers=headers, stream=True)
-        return iter(answer.iter_content(CHUNK))
+        return self._chunks(key, answer)
+
+    def _chunks(self, key: str, answer: Any) -> Iterator[bytes]:
+        try:
+            yield from answer.iter_content(CHUNK)
+        except self._errors as error:
+            raise self._error("cannot read the object", key, error) from error
 
     def exists(self, key: str) -> bool:
         try:

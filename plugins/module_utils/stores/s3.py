@@ -111,7 +111,8 @@ class S3Store(Store):
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         if size == 0:
-            self._client.head_object(Bucket=self._options.bucket, Key=key)
+            if not self.exists(key):
+                raise ObjectMissing("the object does not exist", where=f"s3://{self._options.bucket}/{key}")
             return iter(())
         arguments = {}
         if offset or size is not None:

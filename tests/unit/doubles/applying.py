@@ -10,7 +10,6 @@ from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.apply import Change, compare
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Access, Ref
-
 from doubles.kube import FakeKube, Object
 
 
@@ -37,6 +36,19 @@ class ApplyingKube(FakeKube):
             if before and "status" in before:
                 stored["status"] = before["status"]
         return compare(ref, before, obj)
+
+    def merge(self, ref: Ref, patch: Object) -> None:
+        def into(old: Object, new: Object) -> Object:
+            merged = {
+                **old,
+                **{
+                    key: into(old.get(key) or {}, item) if isinstance(item, dict) else item for key, item in new.items()
+                },
+            }
+            return {key: item for key, item in merged.items() if item is not None}
+
+        self.writes.append(f"merge {ref.kind}/{ref.name}")
+        self.objects[ref] = into(self.objects[ref], patch)
 
     def ensure(self, obj: Object, dry_run: bool = False) -> Change:
         found = self.objects.get(Ref.of(obj))

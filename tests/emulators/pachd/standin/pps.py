@@ -631,7 +631,8 @@ class Pps:
             secret = json.loads(file)
         except ValueError as error:
             raise PachError(f"failed to unmarshal secret: {error}") from error
-        labels = secret.setdefault("metadata", {}).setdefault("labels", {})
+        metadata = secret.setdefault("metadata", {})
+        labels = metadata["labels"] = metadata.get("labels") or {}
         if labels.get("suite", "pachyderm") != "pachyderm":
             raise PachError(f"invalid suite label set on secret: suite={labels['suite']}")
         labels.update({"suite": "pachyderm", "secret-source": "pachyderm-user"})

@@ -21,7 +21,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.pk
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.ready import Cluster
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/dev"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 NODE = "/api/v1/nodes/dev"
 PODS = "/api/v1/namespaces/kube-system/pods"
 DNS = f"{PODS}?labelSelector=k8s-app%3Dkube-dns"
@@ -31,7 +31,7 @@ PROXY = f"{PODS}/http:pod:8181/proxy/ready"
 
 def renewed(seconds_ago: float) -> dict[str, Any]:
     moment = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=seconds_ago)
-    return {"spec": {"renewTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+    return {"items": [{"metadata": {"name": "dev"}, "spec": {"renewTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}]}
 
 
 def pods(**changes: Any) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def cluster(tmp_path: Path, answers: dict[str, Any]) -> Iterator[Cluster]:
         def do_GET(self) -> None:
             answer = answers.get(self.path, 404)
             answer = answer() if callable(answer) else answer
-            body = b"no such thing" if isinstance(answer, int) else json.dumps(answer).encode()
+            refusal = b'{"kind":"Status","message":"no such thing"}' if self.path == LEASE else b"first\nno such thing"
+            body = refusal if isinstance(answer, int) else json.dumps(answer).encode()
             self.send_response(answer if isinstance(answer, int) else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -103,6 +104,8 @@ def test_environment_s_proxy_is_not_asked(cluster: Cluster, monkeypatch: pytest.
     ("path", "answer", "message"),
     [
         ("/readyz", 500, "/readyz: 500 no such thing"),
+        (LEASE, {"items": []}, "the kubelet has not registered the node"),
+        (LEASE, 403, "leases: 403 no such thing"),
         (LEASE, renewed(3600), "the kubelet has not reported yet"),
         (
             NODE,

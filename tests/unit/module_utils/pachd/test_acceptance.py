@@ -171,10 +171,17 @@ def test_another_version_answers(kube: FakeKube, server: Server) -> None:
 
 
 def test_a_build_of_the_same_version_is_named_in_full(kube: FakeKube, server: Server) -> None:
-    server.additional = "-standin"
+    server.additional = "-dirty"
     finding = prove(kube)["version"]
     assert finding.severity == "ok"
-    assert "1.13.4-standin" in finding.found
+    assert "1.13.4-dirty" in finding.found
+
+
+def test_the_stand_in_is_announced(kube: FakeKube, server: Server) -> None:
+    server.additional = "-standin"
+    finding = prove(kube)["version"]
+    assert finding.severity == "warning"
+    assert "not Pachyderm" in finding.found
 
 
 def test_another_deployment_id(kube: FakeKube) -> None:

@@ -258,6 +258,21 @@ def test_somebody_elses_dash_is_left_alone() -> None:
     assert Ref.of(dash) in kube.objects
 
 
+def test_a_strategy_that_somebody_edited_goes_back() -> None:
+    kube = deployed()
+    deploy(kube)
+    kube.writes.clear()
+    kube.objects[PACHD]["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
+    predicted = deploy(kube, check_mode=True)
+    assert kube.writes == []
+    done = deploy(kube)
+    assert kube.objects[PACHD]["spec"]["strategy"] == {"type": "Recreate"}
+    for outcome in (predicted, done):
+        assert [change.ref for change in outcome.changes if change.changed] == [PACHD]
+    assert kube.writes.index("merge Deployment/pachd") < kube.writes.index("apply Deployment/pachd")
+    assert not deploy(kube).changed
+
+
 def test_two_installations_do_not_see_each_other() -> None:
     kube = ApplyingKube([SECRET, {**SECRET, "metadata": {**SECRET["metadata"], "namespace": "two"}}])
     deploy(kube, {"cluster_roles": True})

@@ -89,6 +89,7 @@ def test_local_takes_a_claim_where_asked() -> None:
         ({"service": {"type": "ClusterIP", "node_ports": {"api-grpc-port": 30650}}}, ["ClusterIP Service has none"]),
         ({"service": {"type": "NodePort", "node_ports": {"grpc": 30650}}}, ["node_ports.grpc", "api-grpc-port"]),
         ({"service": {"type": "NodePort", "node_ports": {"api-grpc-port": 0}}}, ["must be a port"]),
+        ({"service": {"type": "NodePort", "node_ports": {"api-grpc-port": "http"}}}, ["must be a port"]),
         ({"service": {"type": "LoadBalancer", "source_ranges": ["ten/8"]}}, ["source_ranges"]),
         ({"service": {"source_ranges": ["10.0.0.0/8"]}}, ["only a LoadBalancer"]),
         ({"tls": {"cert": PEM}}, ["both cert and key"]),

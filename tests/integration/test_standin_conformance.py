@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stand-in pachd with a real etcd on loopback: the conformance suite, a genuine installation's state, its start-up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAMS = Path("/var/cache/pachops/programs")
+DEPLOYMENT_ID = "0123456789abcdef0123456789abcdef"
+
+
+def etcd_program(name: str) -> str:
+    """Return the path of an etcd program that the local cluster built."""
+    found = sorted(PROGRAMS.glob(f"etcd-v*/{name}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        pytest.fail(f"no {name} below {PROGRAMS}: run `make cluster`, which builds it.")
+    return str(found[-1])
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback interface that nothing listens on."""
+    sockets = [socket.socket() for _unused in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+    """Return when ``port`` accepts connections; fail with the process's output when it ended."""
+    end = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > end:
+            pytest.fail(f"nothing listens on port {port}:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+
+
+class Installation:
+    """An etcd and a stand-in pachd as processes of this host."""
+
+    def __init__(self, root: Path, directory: Path, environment: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.content = directory / "pach"
+        self.log = directory / "pachd.log"
+        self.etcd_data = directory / "etcd"
+        self._root = root
+        self._extra = environment or {}
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.etcd_port, self._peer_url, self.port, *self._ports = free_ports(7)
+        self.content.mkdir(exist_ok=True)
+
+    def start_etcd(self) -> None:
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, self._peer_url))
+        log = self.directory / "etcd.log"
+        command = [etcd_program("etcd"), "--data-dir", str(self.etcd_data), "--log-level", "error"]
+        command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
+        command += ["--max-txn-ops=10000", "--max-request-bytes=52428800", "--unsafe-no-fsync"]
+        wait_for(self.etcd_port, self._run(command, log), log)
+
+    def start_pachd(self) -> subprocess.Popen[bytes]:
+        """Start the stand-in and return at once."""
+        peer, http, s3, metrics = self._ports
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{self._root}/.cache/collections:{self._root}/tests/emulators/pachd",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ETCD_SERVICE_HOST": "127.0.0.1",
+            "ETCD_SERVICE_PORT": str(self.etcd_port),
+            "KUBERNETES_PORT_443_TCP_ADDR": "127.0.0.1",
+            "PACHD_POD_NAME": "pachd-0",
+            "STORAGE_BACKEND": "LOCAL",
+            "PACH_ROOT": str(self.content),
+            "PACH_CACHE_ROOT": str(self.directory / "cache"),
+            "PORT": str(self.port),
+            "PEER_PORT": str(peer),
+            "HTTP_PORT": str(http),
+            "S3GATEWAY_PORT": str(s3),
+            "CLUSTER_DEPLOYMENT_ID": DEPLOYMENT_ID,
+            "STANDIN_METRICS_PORT": str(metrics),
+            "STANDIN_STORAGE_SECRET": str(self.directory / "secret"),
+            "STANDIN_ETCD_TIMEOUT": "2",
+            **self._extra,
+        }
+        environment = {name: value for name, value in environment.items() if value}
+        return self._run([sys.executable, "-m", "standin"], self.log, environment)
+
+    def start(self) -> None:
+        self.start_etcd()
+        wait_for(self.port, self.start_pachd(), self.log)
+
+    def start_refused(self, status: int = 1) -> str:
+        """Start the stand-in, which has to leave by itself, and return what it said."""
+        process = self.start_pachd()
+        assert process.wait(120) == status, self.log.read_text()
+        return self.log.read_text()
+
+    def ready(self) -> bool:
+        """Return whether the readiness probe says so."""
+        environment = {**os.environ, "PYTHONPATH": f"{self._root}/tests/emulators/pachd"}
+        environment |= {
+            "ETCD_SERVICE_HOST": "x",
+            "ETCD_SERVICE_PORT": "1",
+            "KUBERNETES_PORT_443_TCP_ADDR": "x",
+            "PACHD_POD_NAME": "x",
+        }
+        environment["PEER_PORT"] = str(self._ports[0])
+        command = [sys.executable, "-m", "standin", "--readiness"]
+        return subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True).returncode == 0
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+    def _run(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        self._processes.append(process)
+        return process
+
+
+@pytest.fixture
+def installation(root: Path, tmp_path: Path) -> Iterator[Installation]:
+    """An installation that is not started yet."""
+    made = Installation(root, tmp_path)
+    yield made
+    made.stop()
+
+
+def test_conformance(installation: Installation, root: Path) -> None:
+    """The whole suite but for pipelines, twice on one installation."""
+    installation.start()
+    assert installation.ready()
+    address = f"127.0.0.1:{installation.port}"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not pipeline"]
+    for _unused in range(2):
+        run = subprocess.run(
+            [*command, "--pachd-address", address, "tests/conformance"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout[-9000:] + run.stderr[-2000:] + installation.log.read_text()[-2000:]
+    assert "test double" in installation.log.read_text()
+
+
+def describe(client: Any, repo: str, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return what the API says of ``repo``, in the form of truth.json."""
+    import python_pachyderm
+
+    commits = []
+    for info, wanted in zip(client.list_commit(repo), recorded["commits"], strict=True):
+        commit: dict[str, Any] = {
+            "id": info.commit.id,
+            "parent": info.parent_commit.id,
+            "finished": info.HasField("finished"),
+            "provenance": sorted(f"{each.commit.repo.name}@{each.commit.id}" for each in info.provenance),
+        }
+        if commit["finished"]:
+            commit["files"] = files = {}
+            for file in client.walk_file((repo, info.commit.id), "/"):
+                if file.file_type == python_pachyderm.FileType.FILE.value:
+                    content = client.get_file((repo, info.commit.id), file.file.path).read()
+                    assert len(content) == file.size_bytes
+                    files[file.file.path] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        commits.append(commit | {name: wanted[name] for name in wanted.keys() - commit.keys()})
+    branches = {each.branch.name: each.head.id for each in client.list_branch(repo)}
+    return {"branches": branches, "commits": commits}
+
+
+def test_state_of_a_genuine_installation(installation: Installation, root: Path) -> None:
+    """What a genuine 1.13.4 wrote to etcd and to its objects comes out of the stand-in's API."""
+    import python_pachyderm
+
+    fixture = root / "tests" / "fixtures" / "pachyderm-1.13.4"
+    truth = json.loads((fixture / "truth.json").read_text())
+    snapshot = installation.directory / "etcd.snapshot"
+    snapshot.write_bytes(lzma.decompress((fixture / "etcd.snapshot.xz").read_bytes()))
+    command = [etcd_program("etcdutl"), "snapshot", "restore", str(snapshot), "--data-dir", str(installation.etcd_data)]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(fixture / "objects-local.tar.xz") as archive:
+        archive.extractall(installation.content, filter="data")
+    installation.start()
+    client = python_pachyderm.Client(host="127.0.0.1", port=installation.port)
+
+    assert client.inspect_cluster().id == truth["cluster"]["id"]
+    assert client.get_remote_version().minor == truth["version"]["minor"]
+    assert {info.repo.name for info in client.list_repo()} == set(truth["repos"]) - {"__spec__"}
+    versions = 0
+    for repo, recorded in truth["repos"].items():
+        wanted = {
+            "branches": recorded["branches"],
+            "commits": [commit | {"provenance": sorted(commit["provenance"])} for commit in recorded["commits"]],
+        }
+        assert describe(client, repo, wanted) == wanted
+        versions += sum(len(commit.get("files", {})) for commit in recorded["commits"])
+    assert versions == 103
+    jobs = [
+        {
+            "id": info.job.id,
+            "pipeline": info.pipeline.name,
+            "state": info.state,
+            "output_commit": info.output_commit.id,
+            "data_processed": info.data_processed,
+        }
+        for info in client.list_job()
+    ]
+    assert sorted(jobs, key=lambda job: job["id"]) == sorted(
+        ({name: job[name] for name in jobs[0]} for job in truth["jobs"]), key=lambda job: job["id"]
+    )
+    pipelines = {info.pipeline.name: info for info in client.list_pipeline().pipeline_info}
+    assert set(pipelines) == {pipeline["name"] for pipeline in truth["pipelines"]}
+    for pipeline in truth["pipelines"]:
+        info = pipelines[pipeline["name"]]
+        assert (info.spec_commit.id, info.stopped, info.version) == (
+            pipeline["spec_commit"],
+            pipeline["stopped"],
+            pipeline["version"],
+        )
+    assert list(client.fsck()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "secret", "said"),
+    [
+        ({"ETCD_SERVICE_HOST": ""}, {}, "env key not set when required: ETCD_SERVICE_HOST"),
+        ({"STORAGE_BACKEND": ""}, {}, "storage backend environment variable not found"),
+        ({"STORAGE_BACKEND": "FLOPPY"}, {}, "unrecognized storage backend: FLOPPY"),
+        ({"STORAGE_BACKEND": "AMAZON"}, {}, "amazon-region not found"),
+        (
+            {"STORAGE_BACKEND": "AMAZON"},
+            {"amazon-region": "eu-west-1"},
+            "open /pachyderm-storage-secret/amazon-bucket: no such file or directory",
+        ),
+        ({"STORAGE_BACKEND": "GOOGLE"}, {}, "google-bucket not found"),
+        (
+            {"STORAGE_BACKEND": "MINIO"},
+            {"minio-bucket": "b"},
+            "open /pachyderm-storage-secret/minio-endpoint: no such file or directory",
+        ),
+        ({"PORT": "many"}, {}, 'strconv.ParseInt: parsing "many": invalid syntax'),
+    ],
+)
+def test_refuses_to_start(
+    installation: Installation, environment: dict[str, str], secret: dict[str, str], said: str
+) -> None:
+    installation._extra |= environment
+    (installation.directory / "secret").mkdir()
+    for key, value in secret.items():
+        (installation.directory / "secret" / key).write_text(value)
+    installation.start_etcd()
+    assert said in installation.start_refused()
+    assert not installation.ready()
+
+
+def test_leaves_when_etcd_is_away(installation: Installation) -> None:
+    said = installation.start_refused(status=2)  # Go's status of a panic
+    assert "panic: failed to initialize etcd client: context deadline exceeded" in said
+
+
+def test_refuses_content_that_it_cannot_write(installation: Installation) -> None:
+    (installation.directory / "file").write_text("no directory")
+    installation._extra["PACH_ROOT"] = str(installation.directory / "file")
+    installation.start_etcd()
+    assert "file" in installation.start_refused()
