@@ -65,3 +65,7 @@ class EtcdError(PachopsError):
 
 class PachdError(PachopsError):
     """pachd could not be asked, or its answer is not what a sound installation gives."""
+
+
+class CloudError(PachopsError):
+    """A cloud provider's API could not be reached, refused, or answered with an error."""
