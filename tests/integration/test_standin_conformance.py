@@ -246,19 +246,37 @@ def test_state_of_a_genuine_installation(installation: Installation, root: Path)
     ("environment", "secret", "said"),
     [
         ({"ETCD_SERVICE_HOST": ""}, {}, "env key not set when required: ETCD_SERVICE_HOST"),
-        ({"STORAGE_BACKEND": ""}, {}, "storage backend environment variable not found"),
-        ({"STORAGE_BACKEND": "FLOPPY"}, {}, "unrecognized storage backend: FLOPPY"),
-        ({"STORAGE_BACKEND": "AMAZON"}, {}, "amazon-region not found"),
+        (
+            {"STORAGE_BACKEND": ""},
+            {},
+            "External Pachd GRPC Server: error setting up PFS API GRPC Server: storage backend environment variable not found",
+        ),
+        (
+            {"STORAGE_BACKEND": "FLOPPY"},
+            {},
+            "External Pachd GRPC Server: error setting up PFS API GRPC Server: unrecognized storage backend: FLOPPY",
+        ),
+        ({"STORAGE_BACKEND": "AMAZON"}, {}, "Block API GRPC Server: amazon-region not found"),
         (
             {"STORAGE_BACKEND": "AMAZON"},
             {"amazon-region": "eu-west-1"},
             "open /pachyderm-storage-secret/amazon-bucket: no such file or directory",
         ),
-        ({"STORAGE_BACKEND": "GOOGLE"}, {}, "google-bucket not found"),
+        ({"STORAGE_BACKEND": "GOOGLE"}, {}, "Block API GRPC Server: google-bucket not found"),
         (
             {"STORAGE_BACKEND": "MINIO"},
             {"minio-bucket": "b"},
             "open /pachyderm-storage-secret/minio-endpoint: no such file or directory",
+        ),
+        (
+            {"STORAGE_BACKEND": "AMAZON"},
+            {"amazon-region": "", "amazon-bucket": "b"},
+            "Block API GRPC Server: unable to write to object storage: MissingRegion: could not find region configuration",
+        ),
+        (
+            {"STORAGE_BACKEND": "GOOGLE"},
+            {"google-bucket": "b", "google-cred": "{}"},
+            "Block API GRPC Server: dialing:",
         ),
         ({"PORT": "many"}, {}, 'strconv.ParseInt: parsing "many": invalid syntax'),
     ],

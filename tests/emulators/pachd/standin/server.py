@@ -577,7 +577,9 @@ class Standin:
         cluster = _once(etcd, b"cluster-id", new_id().encode()).decode()
         if mode == "full" and _external_address() is None:
             config.fail("error getting pachd external ip: not connected to network")
-        name = "External Pachd" if mode == "full" else "Block API"
+        name = "Block API"
+        if self.settings.backend not in storage.BACKENDS and mode == "full":
+            name = "External Pachd GRPC Server: error setting up PFS API"
         try:
             logs.info("started setting up Block API GRPC Server")
             objects = storage.connect(self.settings)

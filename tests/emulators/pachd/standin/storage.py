@@ -24,6 +24,10 @@ from .errors import PachError
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+#: What pachd knows as STORAGE_BACKEND.
+BACKENDS = ("AMAZON", "GOOGLE", "LOCAL", "MICROSOFT", "MINIO")
+
+
 def certificates() -> bool | str:
     """Return the CA file to trust, made from what SSL_CERT_FILE and SSL_CERT_DIR name, as Go programs understand them."""
     sources = [Path(each) for each in [os.environ.get("SSL_CERT_FILE", "")] if each]
@@ -56,6 +60,8 @@ def _seconds(duration: str) -> float:
 def _amazon(env: config.Environment) -> tuple[Store, Spelling]:
     region = _wanted("amazon-region", "amazon-region not found")
     bucket = _wanted("amazon-bucket")
+    if not region:
+        raise PachError("unable to write to object storage: MissingRegion: could not find region configuration")
     if config.secret("amazon-vault-addr") and not config.secret("amazon-id"):
         raise PachError("the pachd stand-in does not read credentials from Vault; it is a test double, not Pachyderm")
     if config.secret("amazon-distribution"):
@@ -105,7 +111,10 @@ def _google() -> tuple[Store, Spelling]:
     bucket = _wanted("google-bucket", "google-bucket not found")
     credentials = _wanted("google-cred", "google-cred not found")
     path = str(Path(os.environ.get("STANDIN_STORAGE_SECRET") or config.SECRET) / "google-cred")
-    return GcsStore(bucket, path if credentials else "", certificates()), Spelling.SLASH
+    try:
+        return GcsStore(bucket, path if credentials else "", certificates()), Spelling.SLASH
+    except StorageError as error:
+        raise PachError(f"dialing: {error}") from error
 
 
 def connect(settings: config.Settings) -> Objects:
