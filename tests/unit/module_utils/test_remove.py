@@ -26,6 +26,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.remove import (
 from doubles.kube import FakeKube, claim, installation, node, pod, worker
 
 NAMESPACE = "pachyderm"
+# Never the default path: on the host of an installation the tests would meet its data there.
+NO_DIRECTORY = "/nonexistent/tests/pachyderm"
 FOREIGN = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -35,6 +37,7 @@ FOREIGN = {
 
 
 def cluster(**options: Any) -> FakeKube:
+    options.setdefault("host_path", NO_DIRECTORY)
     return FakeKube([*installation(NAMESPACE, **options), *worker(NAMESPACE, "rebin")])
 
 
@@ -47,7 +50,8 @@ def kinds(chosen: Plan) -> set[str]:
 
 
 def run(kube: Any, level: Any, **options: Any) -> Plan:
-    chosen = planned(kube, level)
+    # On this host there is no such directory, so none is planned.
+    chosen = planned(kube, level, nodes=[local_node()])
     carry_out(kube, chosen, Progress(""), **options)
     for ref in list(kube.objects):
         # The garbage collector of a real cluster.
@@ -88,7 +92,7 @@ def test_app_takes_what_runs_and_keeps_what_is_needed_to_come_back() -> None:
         "etcd's claim etcd-storage-etcd-0",
         "ConfigMap pachops-installation with the deployment id d3pl0y",
         "Secret pachyderm-storage-secret",
-        "the objects in local:/var/pachyderm/pachyderm/pachd",
+        f"the objects in local:{NO_DIRECTORY}/pachd",
     )
     assert chosen.foreign == ()
     assert planned(kube, "app").empty
@@ -276,6 +280,15 @@ def test_directories_on_this_host_go_with_their_level(directory: Path) -> None:
     assert not (directory / "pachd").exists()
     assert any("delete directory" in line for line in chosen.lines())
     assert chosen.as_dict()["directories"][0]["here"] is True
+
+
+def test_directories_elsewhere_are_never_removed_here(directory: Path) -> None:
+    kube = FakeKube([*installation(NAMESPACE, host_path=str(directory)), node("there")])
+    chosen = planned(kube, "data", nodes=kube.list("v1", "Node"))
+    with pytest.raises(InputError, match="not on this host"):
+        carry_out(kube, chosen, Progress(""))
+    assert (directory / "pachd" / "block" / "aa").exists()
+    assert kube.writes == []
 
 
 def test_directories_elsewhere_are_refused_with_the_node_named(directory: Path) -> None:
