@@ -45,7 +45,8 @@ def mentioned(backend: str) -> set[str]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_variable_in_it_exists(backend: str) -> None:
-    known = declared("pachyderm") | declared("storage_secret") | declared("local_cluster") | SWITCHES
+    roles = ("pachyderm", "storage_secret", "local_cluster", "gcp_storage", "aws_storage")
+    known = SWITCHES.union(*map(declared, roles))
     assert mentioned(backend) - known == set()
 
 

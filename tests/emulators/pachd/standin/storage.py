@@ -71,6 +71,10 @@ def _amazon(env: config.Environment) -> tuple[Store, Spelling]:
     endpoint = config.secret("custom-endpoint") or ""
     if endpoint and "://" not in endpoint:
         endpoint = ("http://" if env.flag("DISABLE_SSL", False) else "https://") + endpoint
+    trusted = certificates()
+    if isinstance(trusted, str):
+        # The chain's own clients (STS for a web identity) take no option, only this variable.
+        os.environ["AWS_CA_BUNDLE"] = trusted
     store = S3Store(
         S3Options(
             bucket=bucket,
@@ -79,7 +83,7 @@ def _amazon(env: config.Environment) -> tuple[Store, Spelling]:
             access_key=config.secret("amazon-id") or "",
             secret_key=config.secret("amazon-secret") or "",
             session_token=config.secret("amazon-token") or "",
-            verify=False if env.flag("NO_VERIFY_SSL", False) else certificates(),
+            verify=False if env.flag("NO_VERIFY_SSL", False) else trusted,
             retries=env.number("RETRIES", 10),
             timeout=_seconds(env.text("TIMEOUT", "5m")),
             part_size=env.number("PART_SIZE", 5 << 20),
