@@ -432,7 +432,7 @@ def carry_out(
     :return: one change per object that was there, without the directories.
     :raises WaitError: something was still there; the deletion goes on by itself.
     :raises InputError: a directory is not on this host; nothing was touched.
-    :raises StorageError: a directory does not look like Pachyderm's, and nothing was touched; or it could not be removed.
+    :raises StorageError: a directory does not look like Pachyderm's (nothing was touched), or could not be removed.
     """
     if check_mode:
         changes = [kube.delete(ref, dry_run=True) for ref in chosen.removes]

@@ -339,7 +339,7 @@ def _visible(gcp: Gcp, name: str) -> dict[str, Any] | None:
     except ApiError as error:
         # Google answers 403 for another's bucket, and for the caller's own without the permission.
         if error.status == 403 and gcp.project and error.permission and in_project(gcp, name) is False:
-            raise _taken(name, gcp.project) from error
+            raise _taken(name, gcp.project) from None
         raise
 
 
@@ -367,7 +367,7 @@ def _create(gcp: Gcp, spec: BucketSpec, check_mode: bool) -> BucketChange:
         )
     except ApiError as error:
         if error.status == 409 and get(gcp, spec.name) is None:
-            raise _taken(spec.name, gcp.project) from error
+            raise _taken(spec.name, gcp.project) from None
         raise
     if spec.lock_retention:
         body = _lock(gcp, spec.name, body)

@@ -273,7 +273,7 @@ def change_policy(
                         else f"others changed it at the same time in each of {attempt + 1} tries within {timeout:.0f} s"
                     ),
                     fix="Check the member's name." if unknown_member else "Run again when the other change is done.",
-                ) from error
+                ) from None
             attempt += 1
             gcp.sleep(pause)
     if wait:

@@ -294,7 +294,7 @@ def create_key(gcp: Gcp, email: str) -> str:
                 where=where,
                 why=f"the account has {len(known)} keys, and Google allows {MOST_KEYS}: {error.message}",
                 fix="Revoke keys that nobody uses (state: absent with key_ids), then run again.",
-            ) from error
+            ) from None
         if error.status == 0 or error.status >= 500:
             with contextlib.suppress(CloudError):
                 lost = sorted({key.id for key in list_keys(gcp, email)} - known)

@@ -201,7 +201,7 @@ class State:
             for principal, grants in (change.get("operators") or {}).items():
                 self.operators[principal] = {key: set(value) for key, value in grants.items()}
             if "denied" in change:
-                self.denied = {(principal, permission) for principal, permission in change["denied"]}
+                self.denied = set(map(tuple, change["denied"]))
             for name, value in (change.get("limits") or {}).items():
                 if not hasattr(self.limits, name):
                     raise ValueError(f"no limit is called {name}")

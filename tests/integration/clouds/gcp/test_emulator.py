@@ -290,7 +290,7 @@ def test_runs_as_a_program(tmp_path: Path, root: Path) -> None:
     )
     try:
         told = tmp_path / "e" / "emulator.json"
-        for _ in range(200):
+        for _attempt in range(200):
             if told.exists():
                 break
             time.sleep(0.05)
