@@ -57,7 +57,8 @@ def test_an_image_that_cannot_be_had(cluster: Cluster) -> None:
     run = cluster.play("deploy.yml", pachyderm_namespace=NAMESPACE, pachyderm_images=images)
     refused(
         run,
-        "registry.invalid/pachyderm/pachd:1.13.4 cannot be had",
+        "cannot be had",
+        "registry.invalid/pachyderm/pachd:1.13.4: registry.invalid cannot be reached",
         "pachyderm_image_registry",
         "pachyderm_image_pull_secret",
         "pachyderm_image_archives",
@@ -131,7 +132,7 @@ def test_a_namespace_without_rights(cluster: Cluster, tmp_path: Path) -> None:
             pachyderm_image_check="off",
             pachyderm_image_archives=[],
         )
-        refused(run, "not allowed: ", "create statefulsets.apps", "create secrets", "administrator")
+        refused(run, "not allowed:", "statefulsets.apps: create", "secrets: create", "administrator")
         assert cluster.names(namespace) == before
 
 
