@@ -186,8 +186,6 @@ def remove(
     chosen = plan(observe(kube, namespace), level, context, nodes)
     if not check_mode:
         check_confirmation(chosen, confirm)
-    else:
-        check_directories(chosen)
     changes = carry_out(kube, chosen, progress, check_mode=check_mode, timeout=timeout)
     removed = [f"{change.ref.kind} {change.ref.name}" for change in changes]
     return Outcome(chosen, changes, removed + [f"directory {item.path}" for item in chosen.directories])
@@ -434,11 +432,11 @@ def carry_out(
     :raises InputError: a directory is not on this host; nothing was touched.
     :raises StorageError: a directory does not look like Pachyderm's (nothing was touched), or could not be removed.
     """
+    # Here rather than with the caller: the same path on this host may be another installation's.
+    check_directories(chosen)
     if check_mode:
         changes = [kube.delete(ref, dry_run=True) for ref in chosen.removes]
         return [change for change in changes if change.changed]
-    # Here rather than with the caller: the same path on this host may be another installation's.
-    check_directories(chosen)
     run = _Run(kube, chosen.namespace, progress, time.monotonic() + timeout, len(chosen.removes))
     progress.stage("remove", f"{len(chosen.removes)} objects of namespace {chosen.namespace}")
     deployments = [ref for ref in chosen.removes if ref.kind == "Deployment"]

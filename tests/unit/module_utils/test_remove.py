@@ -207,7 +207,7 @@ def test_cluster_wide_roles_of_this_installation_only() -> None:
 def test_check_mode_asks_and_writes_nothing() -> None:
     kube = cluster()
     before = dict(kube.objects)
-    changes = carry_out(kube, planned(kube, "data"), Progress(""), check_mode=True)
+    changes = carry_out(kube, planned(kube, "data", nodes=[local_node()]), Progress(""), check_mode=True)
     assert kube.objects == before
     assert kube.writes == []
     assert {change.action for change in changes} == {"deleted"}
