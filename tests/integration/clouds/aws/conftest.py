@@ -23,16 +23,20 @@ class Cloud:
         self.address = address
         self.http = requests.Session()
         self.http.trust_env = False
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, key: str = "test", secret: str = "test") -> Any:  # noqa: S107
-        return boto3.client(
-            service,
-            endpoint_url=self.address,
-            region_name=REGION,
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
-            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
-        )
+        """A client of one service; making one takes boto3 a tenth of a second, so each is made once."""
+        if (service, key) not in self._clients:
+            self._clients[service, key] = boto3.client(
+                service,
+                endpoint_url=self.address,
+                region_name=REGION,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+            )
+        return self._clients[service, key]
 
     def enforce(self, *, after: int = 0) -> None:
         """Evaluate policies from now on, after so many more requests; a large number switches that off."""
