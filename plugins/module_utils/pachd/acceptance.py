@@ -68,6 +68,7 @@ def prove(
     *,
     token: str = "",
     pipeline_image: str = "",
+    pod_patch: str = "",
     write: bool = True,
     timeout: float = 120.0,
     progress: Progress | None = None,
@@ -79,6 +80,7 @@ def prove(
         authentication is active.
     :param pipeline_image: image for a copying pipeline (it has to hold ``cp``); "" leaves that proof out.
     :param write: False leaves out the proofs that write, for check mode.
+    :param pod_patch: what the installation's pipelines need to reach what pachd reaches.
     :param timeout: seconds for one call and for the pipeline's job.
     :raises PachopsError: there is no ready pachd pod, or it cannot be reached.
     """
@@ -102,7 +104,9 @@ def prove(
             found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
             if pipeline_image:
                 progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
-                found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
+                found.append(
+                    _guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, pod_patch, timeout, progress))
+                )
     progress.update(done=4, total=4, unit="proofs")
     return Proof(version, found)
 
@@ -214,7 +218,7 @@ def _round_trip(pachd: Pachd, namespace: str, pod: str) -> Finding:
     return findings.error("object-store", f"{len(back)} other bytes came back", f"the same {size}", fix)
 
 
-def _pipeline(pachd: Pachd, image: str, timeout: float, progress: Progress) -> Finding:
+def _pipeline(pachd: Pachd, image: str, pod_patch: str, timeout: float, progress: Progress) -> Finding:
     name = f"{REPO_PREFIX}{hashlib.sha256(str(time.time_ns()).encode()).hexdigest()[:8]}"
     source, content = f"{name}-in", b"through a pipeline\n"
     pps = pachd.pps_pb2
@@ -222,6 +226,7 @@ def _pipeline(pachd: Pachd, image: str, timeout: float, progress: Progress) -> F
         pipeline=pps.Pipeline(name=name),
         transform=pps.Transform(image=image, cmd=["cp", f"/pfs/{source}{PATH}", f"/pfs/out{PATH}"]),
         input=pps.Input(pfs=pps.PFSInput(repo=source, branch=BRANCH, glob="/*")),
+        pod_patch=pod_patch,
     )
     pachd.create_repo(source)
     try:

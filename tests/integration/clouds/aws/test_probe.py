@@ -217,8 +217,8 @@ def test_irsa_chain(run_module: Any, aws: Any, user: Any, monkeypatch: pytest.Mo
     iam.put_role_policy(RoleName="pachyderm", PolicyName="p", PolicyDocument=json.dumps(document))
     asked = []
 
-    def token(given: dict[str, Any]) -> str:
-        asked.append((given["namespace"], given["service_account"]))
+    def token(given: dict[str, Any], audience: str) -> str:
+        asked.append((given["namespace"], given["service_account"], audience))
         return "header.claims.signature"
 
     monkeypatch.setattr(object_store_probe, "issued_token", token)
@@ -226,7 +226,7 @@ def test_irsa_chain(run_module: Any, aws: Any, user: Any, monkeypatch: pytest.Mo
     given = {key: value for key, value in options(aws, user).items() if key not in ("access_key", "secret_key")}
     aws.enforce(after=1)  # STS answers; then the role's policy counts
     result = run_module(object_store_probe.main, **given, role_arn=arn, sts_endpoint_url=aws.address, upload_acl="")
-    assert asked == [("pachyderm", "pachyderm")]
+    assert asked == [("pachyderm", "pachyderm", "sts.amazonaws.com")]
     assert result.failed
     assert result["denied"] == ["s3:DeleteObject"]
 

@@ -51,6 +51,7 @@ class Server(
         self.token = ""
         self.job_states: list[int] = [pps_pb2.JOB_RUNNING, pps_pb2.JOB_SUCCESS]
         self.pipelines: list[str] = []
+        self.pod_patches: list[str] = []
         self.requests: list[str] = []
         self.written: list[bytes] = []
 
@@ -98,6 +99,7 @@ class Server(
 
     def CreatePipeline(self, request: Any, _context: Any) -> Any:
         self.pipelines.append(request.pipeline.name)
+        self.pod_patches.append(request.pod_patch)
         return empty_pb2.Empty()
 
     def DeletePipeline(self, request: Any, _context: Any) -> Any:
@@ -246,7 +248,9 @@ def test_check_mode_writes_nothing(kube: FakeKube, server: Server) -> None:
 
 
 def test_a_pipelines_output_is_read_back(kube: FakeKube, server: Server) -> None:
-    assert prove(kube, pipeline_image="any")["pipeline"].severity == "ok"
+    patch = '[{"op":"add","path":"/hostAliases","value":[]}]'
+    assert prove(kube, pipeline_image="any", pod_patch=patch)["pipeline"].severity == "ok"
+    assert server.pod_patches == [patch]
     assert server.pipelines == []
     assert server.repos == {}
 
