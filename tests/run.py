@@ -148,7 +148,11 @@ def stages() -> dict[str, list[Command]]:
             tool("coverage", "combine", "--keep", *(str(COVERAGE / label / "data") for label in MEASURED)),
             tool("coverage", "report", label="coverage of module_utils"),
         ],
-        "conformance": [pytest("conformance", "tests/conformance", cluster=True)],
+        "conformance": [
+            # Archives of pachd that somebody gives bring no image for pipelines along.
+            tool("ansible-playbook", "tests/images/pipelines.yml", label="image for pipelines"),
+            pytest("conformance", "tests/conformance", cluster=True),
+        ],
         "e2e": [pytest("e2e", "tests/e2e", cluster=True), *map(scenario, scenarios())],
     }
 
