@@ -229,6 +229,23 @@ def test_an_object_store_that_changes_content(kube: FakeKube, server: Server) ->
     assert server.repos == {}
 
 
+def test_a_pachd_whose_etcd_was_just_replaced_gets_time_to_find_it(
+    kube: FakeKube, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse = "etcdserver: leader changed"
+
+    def mend(_seconds: float) -> None:
+        server.refuse = ""
+
+    monkeypatch.setattr(acceptance.time, "sleep", mend)
+    assert prove(kube)["object-store"].severity == "ok"
+
+
+def test_an_etcd_that_stays_away_is_an_error(kube: FakeKube, server: Server) -> None:
+    server.refuse = "etcdserver: no leader"
+    assert "no leader" in prove(kube, settling=0.0)["object-store"].found
+
+
 def test_an_object_store_that_refuses(kube: FakeKube, server: Server) -> None:
     server.refuse = "unable to write to object storage"
     finding = prove(kube)["object-store"]
