@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def play_role(root: Path, tmp_path: Path) -> Callable[..., Played]:
                 "ansible.builtin.include_role": {
                     "name": f"pachops.pachyderm.{role}",
                     "tasks_from": step.tasks_from,
-                    "apply": {"check_mode": step.check},
+                    # Where it says nothing, --check decides.
+                    "apply": {"check_mode": True} if step.check else {},
                 },
             }
             told = {"name": "Tell", "ansible.builtin.debug": {"msg": "FAILED {{ ansible_failed_result.msg }}"}}
@@ -84,6 +87,46 @@ def play_role(root: Path, tmp_path: Path) -> Callable[..., Played]:
         return Played(process.stdout + process.stderr)
 
     return run
+
+
+class Watch:
+    """What others on this host could see meanwhile: every process' arguments, and temporary files that all may read."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.seen.add(path.read_bytes())
+            for path in Path(os.path.expanduser("~/.ansible/tmp")).glob("ansible-*/**/*"):
+                with contextlib.suppress(OSError):
+                    open_to_all = path.stat().st_mode & 0o044 and path.parent.stat().st_mode & 0o011
+                    if open_to_all and path.is_file():
+                        self.seen.add(path.read_bytes())
+
+    def found(self, secret: str) -> bool:
+        """Whether the secret could be seen."""
+        assert any(b"ansible-playbook" in item for item in self.seen), "nothing was watched"
+        return any(secret.encode() in item for item in self.seen)
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """Watches while the test runs."""
+    with Watch() as watching:
+        yield watching
 
 
 @pytest.fixture

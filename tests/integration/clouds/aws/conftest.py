@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "emulators" / "aws"))
 from aws_emulator.additions import install
+from aws_emulator.faults import Faults
 
 REGION = "eu-central-1"
 
@@ -24,8 +25,9 @@ REGION = "eu-central-1"
 class Cloud:
     """The server's address, and clients of it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, faults: Faults) -> None:
         self.address = address
+        self.faults = faults
         self.http = requests.Session()
         self.http.trust_env = False
         self._clients: dict[tuple[str, str], Any] = {}
@@ -53,6 +55,8 @@ def server() -> Iterator[ThreadedMotoServer]:
     install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    _host, _port = server.get_host_and_port()  # waits until it is there
+    server._server.app = Faults(server._server.app)
     yield server
     server.stop()
 
@@ -64,7 +68,9 @@ def aws(server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     _host, port = server.get_host_and_port()
-    cloud = Cloud(f"http://127.0.0.1:{port}")
+    faults = server._server.app
+    faults.armed = []
+    cloud = Cloud(f"http://127.0.0.1:{port}", faults)
     cloud.enforce(after=10**9)
     cloud.http.post(f"{cloud.address}/moto-api/reset")
     yield cloud

@@ -80,7 +80,7 @@ def test_keyless_from_nothing_to_nothing(play_role: Any, step: Any, base: Any, e
 
 
 def test_key_is_rotated_with_overlap_and_never_printed(
-    play_role: Any, step: Any, base: Any, emulator: Any, gcp: Any, tmp_path: Path
+    play_role: Any, step: Any, base: Any, emulator: Any, gcp: Any, watch: Any, tmp_path: Path
 ) -> None:
     from ansible_collections.pachops.pachyderm.plugins.module_utils.gcp import buckets
 
@@ -105,10 +105,11 @@ def test_key_is_rotated_with_overlap_and_never_printed(
     assert second.changed == {"rotate": 1, "within_overlap": 0, "after_overlap": 1}
     new = json.loads(path.read_text())
     assert list(emulator.state.accounts[EMAIL].keys) == [new["private_key_id"]] != [old["private_key_id"]]
-    for output in (first.output, second.output):
-        for secret in (old["private_key"].splitlines()[1], new["private_key"].splitlines()[1]):
-            assert secret not in output
-        assert base["gcp_storage_access_token"] not in output
+    secrets = [item["private_key"].splitlines()[1] for item in (old, new)]
+    for secret in (*secrets, base["gcp_storage_access_token"]):
+        assert secret not in first.output
+        assert secret not in second.output
+        assert not watch.found(secret)
 
 
 def test_existing_things_are_used_as_they_are(play_role: Any, step: Any, base: Any, emulator: Any, gcp: Any) -> None:
