@@ -143,7 +143,9 @@ def stages() -> dict[str, list[Command]]:
             # Everything is there already: nothing may be built or rolled out again.
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
         ],
-        "integration": [pytest("integration", "tests/integration", coverage=True, cluster=True)],
+        "integration": [
+            pytest("integration", "tests/integration", "-n", "2", "--dist", "worksteal", coverage=True, cluster=True),
+        ],
         "coverage": [
             tool("coverage", "combine", "--keep", *(str(COVERAGE / label / "data") for label in MEASURED)),
             tool("coverage", "report", label="coverage of module_utils"),
