@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moto's server (S3, IAM, STS) in this process, on the loopback address."""
+"""Moto's server (S3, IAM, STS, with our additions) in this process, on the loopback address."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,6 +14,9 @@ import pytest
 import requests
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "emulators" / "aws"))
+from aws_emulator.additions import install
 
 REGION = "eu-central-1"
 
@@ -45,6 +50,7 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ThreadedMotoServer]:
+    install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     yield server

@@ -126,9 +126,20 @@ def test_static_key_is_rotated_with_overlap_and_never_printed(
     assert second.changed["within_overlap"] == 0
     assert second.changed["after_overlap"] == 1
     new = _key(path)
-    held = aws.client("iam").list_access_keys(UserName="pachyderm")["AccessKeyMetadata"]
+    iam = aws.client("iam")
+    held = iam.list_access_keys(UserName="pachyderm")["AccessKeyMetadata"]
     assert [item["AccessKeyId"] for item in held] == [new[0]] != [old[0]]
-    for output in (first.output, second.output):
+    gone = play_role(
+        "aws_storage",
+        base,
+        step("identity", "remove", aws_storage_remove_identity=True),
+        step("nothing", "remove", aws_storage_remove_identity=True, aws_storage_remove_data=BUCKET),
+    )
+    assert not gone.failed, gone.output[-3000:]
+    assert gone.changed == {"identity": 2, "nothing": 0}  # user with key and grant, file; the bucket was there before
+    assert iam.list_users()["Users"] == []
+    assert not path.exists()
+    for output in (first.output, second.output, gone.output):
         for secret in (old[1], new[1], "an-operators-secret"):
             assert secret not in output
 
