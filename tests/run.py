@@ -43,7 +43,7 @@ MEASURED = ("unit", "integration")
 # Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
 HEARTBEAT = 60
 REPEATED = 15
-TELLING = re.compile(r"fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR |error: |It (ended|did not)|Error:")
+TELLING = re.compile(r"\s*(fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR +\S+\.py|It (ended|did not)|\S*[Ee]rror: )")
 # Seconds after which a command is ended: nothing may keep CI waiting for ever.
 LONGEST = 2400
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
@@ -336,7 +336,7 @@ def telling(log: str) -> list[str]:
     """Return the lines of a failed command's output that most likely say why, shortened."""
     # Without the heading and the last line, which are this program's own.
     lines = [line for line in log.splitlines() if line.strip() and not line.startswith("--- ")][2:]
-    chosen = [line for line in lines if TELLING.search(line)][:REPEATED] or lines[-REPEATED:]
+    chosen = [line for line in lines if TELLING.match(line)][:REPEATED] or lines[-REPEATED:]
     return [f"  {line[:400]}" for line in chosen]
 
 
