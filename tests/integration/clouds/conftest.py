@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,25 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with contextlib.suppress(OSError):
-                    self.seen.add(path.read_bytes())
-            for path in Path(os.path.expanduser("~/.ansible/tmp")).glob("ansible-*/**/*"):
-                with contextlib.suppress(OSError):
-                    open_to_all = path.stat().st_mode & 0o044 and path.parent.stat().st_mode & 0o011
-                    if open_to_all and path.is_file():
-                        self.seen.add(path.read_bytes())
+        # A module's process lives for about a second.
+        while not self._over.wait(0.15):
+            with contextlib.suppress(OSError):
+                self._read(Path("/proc").glob("[0-9]*/cmdline"))
+            with contextlib.suppress(OSError):
+                found = Path(os.path.expanduser("~/.ansible/tmp")).glob("ansible-*/**/*")
+                self._read(path for path in found if self._open_to_all(path))
+
+    def _read(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                self.seen.add(path.read_bytes())
+
+    @staticmethod
+    def _open_to_all(path: Path) -> bool:
+        try:
+            return bool(path.is_file() and path.stat().st_mode & 0o044 and path.parent.stat().st_mode & 0o011)
+        except OSError:
+            return False
 
     def found(self, secret: str) -> bool:
         """Whether the secret could be seen."""

@@ -247,3 +247,35 @@ def test_check_mode_foretells_what_becomes_of_an_existing_bucket(
     assert not played.failed
     assert played.changed["planned"] > 0
     assert played.changed["nothing"] == 0
+
+
+def test_identities_of_the_nodes(play_role: Any, step: Any, base: Any, aws: Any) -> None:
+    """kube2iam's role trusts the nodes' role; node_role adds the grant to that role itself, and takes only that away."""
+    iam = aws.client("iam")
+    aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    iam.create_role(RoleName="nodes", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    theirs = {"Effect": "Allow", "Action": "ec2:DescribeInstances", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [theirs]})
+    iam.put_role_policy(RoleName="nodes", PolicyName="theirs", PolicyDocument=document)
+    base.update(aws_storage_bucket_mode="existing", aws_storage_node_role_name="nodes")
+    kube2iam, node_role = {"aws_storage_identity": "kube2iam"}, {"aws_storage_identity": "node_role"}
+    played = play_role("aws_storage", base, step("kube2iam", **kube2iam), step("node_role", **node_role))
+    assert not played.failed, played.output[-3000:]
+    assert played.changed == {"kube2iam": 2, "node_role": 1}
+    (trust,) = iam.get_role(RoleName="pachyderm")["Role"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"AWS": "arn:aws:iam::123456789012:role/nodes"}
+    assert trust["Action"] == "sts:AssumeRole"
+    grants = [
+        iam.get_role_policy(RoleName=name, PolicyName="pachyderm-bucket")["PolicyDocument"]
+        for name in ("pachyderm", "nodes")
+    ]
+    assert grants[0] == grants[1]
+    gone = play_role(
+        "aws_storage",
+        base,
+        step("kube2iam", "remove", aws_storage_remove_identity=True, **kube2iam),
+        step("node_role", "remove", aws_storage_remove_identity=True, **node_role),
+    )
+    assert gone.changed == {"kube2iam": 1, "node_role": 1}, gone.output[-3000:]
+    assert [item["RoleName"] for item in iam.list_roles()["Roles"]] == ["nodes"]
+    assert iam.list_role_policies(RoleName="nodes")["PolicyNames"] == ["theirs"]
