@@ -293,7 +293,18 @@ class Sandbox:
             script += [f"mount --bind '{source}' '{inside}'"]
         script += [f"mount --bind '{self._resolver()}' /etc/resolv.conf"]
         # Slave: disks that the host mounts later are seen by pods; mounts made inside never reach the host.
-        _run("unshare", f"--mount={self.mnt}", "--propagation=slave", "sh", "-c", "\n".join(script))
+        pin = ("unshare", f"--mount={self.mnt}", "--propagation=slave", "sh", "-c", "\n".join(script))
+        # A namespace that counts as older than its maker's cannot be pinned, and Linux 6.18 numbers them per processor:
+        # made inside a container, on one processor it is older, on another not.
+        processors = sorted(os.sched_getaffinity(0))
+        for processor in processors:
+            try:
+                _run("taskset", "--cpu-list", str(processor), *pin)
+            except ClusterError:
+                if processor == processors[-1]:
+                    raise
+            else:
+                return
 
     def _resolver(self) -> Path:
         """Write the inside's resolv.conf and return it: the host's name servers without those on its loopback, which
