@@ -26,7 +26,7 @@ _STEPS = {
 _DENIED = re.compile(r"AccessDenied|Forbidden|forbidden|403|does not have storage\.")
 _CAUSES = (
     (
-        r"NoCredentialProviders|could not find default credentials",
+        r"NoCredentialProviders|could not find default credentials|Unable to locate credentials",
         (
             "pachd finds no credentials: give the nodes (or kube2iam) the role, annotate the service account, or put a"
             " key into the storage secret."
