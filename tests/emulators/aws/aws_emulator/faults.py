@@ -38,7 +38,6 @@ class Faults:
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
         self.armed: list[Fault] = []
-        self.hits = 0
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -65,6 +64,5 @@ class Faults:
             for fault in self.armed:
                 if fault.times > 0 and re.search(fault.match, request):
                     fault.times -= 1
-                    self.hits += 1
                     return fault
         return None
