@@ -269,8 +269,7 @@ class Sandbox:
         for place in self._host_mounts():
             _run("umount", "--lazy", str(place))
         shutil.rmtree(self.run, ignore_errors=True)
-        if (NET_CLASS / self.interface).exists():
-            _run("ip", "link", "delete", self.interface)
+        self._remove_link()
         for place in self._cgroup_dirs():
             _remove_cgroup(place)
 
@@ -320,8 +319,7 @@ class Sandbox:
         return target
 
     def _make_link(self) -> None:
-        if (NET_CLASS / self.interface).exists():
-            _run("ip", "link", "delete", self.interface)
+        self._remove_link()
         prefix, mtu = self.subnet.prefixlen, str(self.mtu)
         _run(
             "ip",
@@ -364,6 +362,15 @@ class Sandbox:
                 "}\n"
             ),
         )
+
+    def _remove_link(self) -> None:
+        # The kernel removes it together with the namespace of its other end, at a moment of its own: also during this.
+        try:
+            if (NET_CLASS / self.interface).exists():
+                _run("ip", "link", "delete", self.interface)
+        except ClusterError:
+            if (NET_CLASS / self.interface).exists():
+                raise
 
     def _link_is_up(self) -> bool:
         shown = _run("ip", "-json", "address", "show", "dev", self.interface, check=False)
