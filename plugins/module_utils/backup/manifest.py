@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import BackupError
+from ..etcd.client import KvHash
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -31,19 +32,6 @@ AGE = ".age"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"(\d{8}T\d{6}Z)-r([1-9]\d*)")
 _CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class KvHash:
-    """One answer of etcd's HashKV.
-
-    The hash covers all keys and their history up to ``revision``, without what was compacted, so it can be compared
-    only with an answer that has the same ``compact_revision``.
-    """
-
-    revision: int
-    hash: int
-    compact_revision: int
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import (
     Encryption,
     EtcdState,
-    KvHash,
     Manifest,
     ObjectTotals,
     SetFile,
@@ -25,6 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest 
     parse_id,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KvHash
 
 WHEN = datetime(2026, 1, 31, 23, 59, 59, tzinfo=timezone.utc)
 FULL = Manifest(
