@@ -220,7 +220,7 @@ class EtcdClient:
     def __init__(
         self, endpoint: str, timeout: float = _TIMEOUT, tls: Tls | None = None, login: Login | None = None
     ) -> None:
-        """:param endpoint: ``host:port``, optionally with ``http://`` before it, or ``https://`` for TLS.
+        """:param endpoint: ``host:port``, optionally with ``http://`` before it, or ``https://`` for TLS; or ``unix:///path``.
         :param timeout: seconds that one call may take.
         :raises InputError: when the grpcio library is missing, or a certificate cannot be read.
         """
@@ -231,7 +231,7 @@ class EtcdClient:
                 "the Python library grpcio is missing", why=str(error), fix="Install the collection's requirements.txt."
             ) from error
         split = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-        self.endpoint = split.netloc
+        self.endpoint = f"unix:{split.path}" if split.scheme == "unix" else split.netloc
         self._timeout = timeout
         self._grpc = grpc
         self._login = login
