@@ -3,8 +3,8 @@
 """A reader of bbolt files, the form in which etcd keeps its data and hands out snapshots.
 
 A file is a row of pages of one size.  Pages 0 and 1 are *meta* pages; the sound one with the higher transaction number
-names the page of the root bucket.  A bucket is a B+ tree of *branch* and *leaf* pages; an element of a leaf is a key and
-a value, or a key and a further bucket, which small buckets hold inside the value.  A page that is too small for its
+names the page of the root bucket.  A bucket is a B+ tree of *branch* and *leaf* pages; an element of a leaf is a key
+and a value, or a key and a further bucket, which small buckets hold inside the value.  A page that is too small for its
 elements goes on in the pages behind it (*overflow*).  All numbers are little-endian::
 
     page     id u64, flags u16 (1 branch, 2 leaf, 4 meta, 16 freelist), count u16, overflow u32, then its elements
@@ -14,11 +14,12 @@ elements goes on in the pages behind it (*overflow*).  All numbers are little-en
     meta     magic u32, version u32, page size u32, flags u32, root bucket, freelist u64, end of pages u64,
              transaction u64, FNV-1a of these 56 bytes u64
 
-A position counts from the element's own first byte.  Facts: ``internal/common`` of go.etcd.io/bbolt v1.4, and
+A position counts from the element's own first byte; keys and values follow the elements in the same order, with nothing
+between them.  Facts: ``internal/common`` of go.etcd.io/bbolt v1.4, and
 ``page.go``, ``db.go`` and ``bucket.go`` of its releases since 1.3.0.
 
-Nothing is trusted: a page has to bear its own number and a kind that fits, every element has to lie inside its page, and
-keys have to ascend through the whole bucket, which no loop of damaged pointers can do.
+Nothing is trusted: a page has to bear its own number and a kind that fits, every element has to begin where the one
+before it ends, and keys have to ascend through the whole bucket, which no loop of damaged pointers can do.
 """
 
 from __future__ import annotations
@@ -125,11 +126,6 @@ class Bolt:
         self.pages = Pages(source)
         try:
             self.meta = self._newest_meta()
-            if self.meta.end * self.meta.page_size > self.pages.size:
-                raise self.damaged(
-                    "the file is cut short",
-                    f"it has {self.pages.size} bytes, and its pages end at {self.meta.end * self.meta.page_size}",
-                )
         except BaseException:
             self.pages.close()
             raise
@@ -155,7 +151,12 @@ class Bolt:
         :raises DamagedFile: the root bucket is damaged.
         """
         root = Bucket(self, b"root", self.meta.root)
-        return {name: self._bucket(name, value, where) for name, value, where, inner in root.elements() if inner}
+        found = {}
+        for name, value, where, inner in root.elements():
+            if not inner:
+                raise self.damaged("the root is damaged", f"{name!r} in it is no bucket", where)
+            found[name] = self._bucket(name, value, where)
+        return found
 
     def bucket(self, name: bytes) -> Bucket | None:
         """Return one bucket of the root, or None."""
@@ -178,7 +179,11 @@ class Bolt:
         found = [each for each in (first, *(self._meta(size) for size in sizes)) if each]
         if not found:
             raise self.damaged("not a bbolt file", "neither of the two meta pages is there and sound")
-        return max(found, key=lambda each: each.transaction)
+        newest = max(found, key=lambda each: each.transaction)
+        if newest.end * newest.page_size > self.pages.size:
+            why = f"it has {self.pages.size} bytes, and its pages end at {newest.end * newest.page_size}"
+            raise self.damaged("the file is cut short", why)
+        return newest
 
     def _meta(self, offset: int) -> Meta | None:
         try:
@@ -228,14 +233,18 @@ class Bucket:
         for page, offset in self._leaves(start):
             _id, _flags, count, _overflow = _PAGE.unpack_from(page)
             end, position = len(page), _PAGE.size
-            heads = page[position : position + count * _LEAF_ELEMENT.size]
-            if len(heads) < count * _LEAF_ELEMENT.size:
+            free = position + count * _LEAF_ELEMENT.size
+            heads = page[position:free]
+            if free > end:
                 raise self._damaged(f"{count} elements do not fit into its page", offset)
             for flags, begin, key_size, value_size in _LEAF_ELEMENT.iter_unpack(heads):
                 begin += position  # noqa: PLW2901 from the element's position to the page's
                 position += _LEAF_ELEMENT.size
                 value_begin = begin + key_size
-                if value_begin + value_size > end or not key_size:
+                if begin != free or not key_size or flags > _IS_BUCKET:
+                    raise self._damaged("an element is not where it has to be", offset)
+                free = value_begin + value_size
+                if free > end:
                     raise self._damaged("an element leaves its page", offset)
                 key = page[begin:value_begin]
                 if last is not None and key <= last:
@@ -267,14 +276,15 @@ class Bucket:
     def _children(self, page: bytes, offset: int, start: bytes) -> Iterator[int]:
         _id, _flags, count, _overflow = _PAGE.unpack_from(page)
         keys, children = [], []
-        for index in range(count):
-            position = _PAGE.size + index * _BRANCH_ELEMENT.size
-            if position + _BRANCH_ELEMENT.size > len(page):
-                raise self._damaged(f"{count} elements do not fit into its page", offset)
+        free = _PAGE.size + count * _BRANCH_ELEMENT.size
+        if free > len(page):
+            raise self._damaged(f"{count} elements do not fit into its page", offset)
+        for position in range(_PAGE.size, free, _BRANCH_ELEMENT.size):
             begin, key_size, child = _BRANCH_ELEMENT.unpack_from(page, position)
-            if position + begin + key_size > len(page):
-                raise self._damaged("an element leaves its page", offset)
-            keys.append(page[position + begin : position + begin + key_size])
+            if position + begin != free or free + key_size > len(page):
+                raise self._damaged("an element is not where it has to be", offset)
+            keys.append(page[free : free + key_size])
+            free += key_size
             children.append(child)
         if not count or keys != sorted(keys):
             raise self._damaged("the keys of a branch page do not ascend", offset)

@@ -31,8 +31,11 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 _CHUNK = 1 << 20
 _SIZE_BITS = 32
 _SIZE_MASK = (1 << _SIZE_BITS) - 1
-#: The numbers of KeyValue's fields.
-_KEY, _CREATE, _MOD, _KEY_VERSION, _VALUE, _LEASE = range(1, 7)
+#: KeyValue's fields by the tags that stand before them on the wire, with what they are when they are missing.
+_KEY, _CREATE, _MODIFIED, _KEY_VERSION, _VALUE, _LEASE = 0x0A, 0x10, 0x18, 0x20, 0x2A, 0x30
+_TEXTS = (_KEY, _VALUE)
+_NUMBERS = {each: each for each in (_CREATE, _MODIFIED, _KEY_VERSION, _LEASE)}
+_FIELDS = ((_KEY, b""), (_CREATE, 0), (_MODIFIED, 0), (_KEY_VERSION, 0), (_VALUE, b""), (_LEASE, 0))
 
 
 class Keyspace(Protocol):
@@ -66,8 +69,7 @@ class LiveKeyspace:
 
     def get(self, key: bytes) -> KeyValue | None:
         """Return what ``key`` holds, or None."""
-        found = next(self._client.range(key, self.revision), None)
-        return found if found and found.key == key else None
+        return self._client.get(key, revision=self.revision)
 
     def range(self, prefix: bytes = b"") -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix``, in key order."""
@@ -92,26 +94,13 @@ class Snapshot:
         :raises EtcdError: the revision is not in it.
         """
         self._bolt = Bolt(source)
+        #: Whether a SHA-256 stands at the end; a member's own file has none.
+        self.has_digest = self._bolt.pages.size - self._bolt.size == _DIGEST_SIZE
+        #: How many changes the file holds, deletions included.
+        self.changes = 0
+        self._where: dict[bytes, int] = {}
         try:
-            #: Whether a SHA-256 stands at the end; a member's own file has none.
-            self.has_digest = self._bolt.pages.size - self._bolt.size == _DIGEST_SIZE
-            if self._bolt.pages.size != self._bolt.size and not self.has_digest:
-                raise self._bolt.damaged("the file is cut short", f"it ends amid a page, at byte {self._bolt.pages.size}")
-            if check and self.has_digest:
-                self.check()
-            #: The newest revision of which etcd has thrown away the older changes; 0: none yet.
-            self.compacted = self._meta_revision(b"finishedCompactRev")
-            self.newest = max(1, self._meta_revision(b"scheduledCompactRev"))
-            #: How many changes the file holds, deletions included.
-            self.changes = 0
-            self._where: dict[bytes, int] = {}
-            self._read_changes(revision)
-            if revision and not max(self.compacted, 1) <= revision <= self.newest:
-                raise EtcdError(
-                    "the snapshot does not hold this revision",
-                    where=f"{self._bolt.pages.name}, revision {revision}",
-                    why=f"it holds revisions {max(self.compacted, 1)} to {self.newest}",
-                )
+            self._read(revision, check)
         except BaseException:
             self._bolt.close()
             raise
@@ -150,7 +139,7 @@ class Snapshot:
 
     def get(self, key: bytes) -> KeyValue | None:
         """Return what ``key`` holds, or None."""
-        return self._read(key) if key in self._where else None
+        return self._value(key) if key in self._where else None
 
     def keys(self, prefix: bytes = b"") -> Iterator[bytes]:
         """Yield the keys that begin with ``prefix`` in key order; no value is read."""
@@ -162,14 +151,14 @@ class Snapshot:
 
     def range(self, prefix: bytes = b"") -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix``, in key order."""
-        return map(self._read, self.keys(prefix))
+        return map(self._value, self.keys(prefix))
 
     def newest_first(self, prefix: bytes = b"") -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix``, the last created first."""
         order = sorted((_newest_first(each), each.key) for each in self.range(prefix))
-        return (self._read(key) for _unused, key in order)
+        return (self._value(key) for _unused, key in order)
 
-    def _read(self, key: bytes) -> KeyValue:
+    def _value(self, key: bytes) -> KeyValue:
         where = self._where[key]
         data = self._bolt.pages.read(where >> _SIZE_BITS, where & _SIZE_MASK)
         found = decode_key_value(data, self._bolt, where >> _SIZE_BITS)
@@ -181,6 +170,23 @@ class Snapshot:
         meta = self._bolt.bucket(b"meta")
         data = meta.get(name) if meta else None
         return int.from_bytes(data[:8], "big") if data and len(data) >= _REVISION_SIZE else 0
+
+    def _read(self, revision: int, check: bool) -> None:
+        if self._bolt.pages.size != self._bolt.size and not self.has_digest:
+            raise self._bolt.damaged("the file is cut short", f"it ends amid a page, at byte {self._bolt.pages.size}")
+        if check and self.has_digest:
+            self.check()
+        #: The newest revision of which etcd has thrown away the older changes; 0: none yet.
+        self.compacted = self._meta_revision(b"finishedCompactRev")
+        self.newest = max(1, self._meta_revision(b"scheduledCompactRev"))
+        self._read_changes(revision)
+        oldest = max(self.compacted, 1)
+        if revision and not oldest <= revision <= self.newest:
+            raise EtcdError(
+                "the snapshot does not hold this revision",
+                where=f"{self._bolt.pages.name}, revision {revision}",
+                why=f"it holds revisions {oldest} to {self.newest}",
+            )
 
     def _read_changes(self, revision: int) -> None:
         """Note where the newest change of each key is."""
@@ -216,27 +222,23 @@ def decode_key_value(data: bytes, bolt: Bolt, offset: int) -> KeyValue:
 
     :raises DamagedFile: it is none.
     """
-    numbers = {_CREATE: 0, _MOD: 0, _KEY_VERSION: 0, _LEASE: 0}
-    texts = {_KEY: b"", _VALUE: b""}
+    fields: dict[int, int | bytes] = {}
     position, end = 0, len(data)
     try:
         while position < end:
             tag, position = _varint(data, position)
-            if tag & 7 == 0 and tag >> 3 in numbers:
-                numbers[tag >> 3], position = _varint(data, position)
-            elif tag & 7 == 2 and tag >> 3 in texts:
-                size, position = _varint(data, position)
-                texts[tag >> 3] = data[position : position + size]
-                position += size
+            number, position = _varint(data, position)
+            if tag in _TEXTS:
+                fields[tag], position = data[position : position + number], position + number
             else:
-                raise ValueError(f"field {tag >> 3} of kind {tag & 7}")
-        if position > end:
-            raise ValueError("it is cut short")
-    except (ValueError, IndexError) as error:
-        raise bolt.damaged("a change of a key is damaged", f"not a KeyValue message: {error}", offset) from error
-    # Leases are signed, and a negative number has ten bytes on the wire.
-    lease = numbers[_LEASE] - (1 << 64) if numbers[_LEASE] >> 63 else numbers[_LEASE]
-    return KeyValue(texts[_KEY], texts[_VALUE], numbers[_CREATE], numbers[_MOD], numbers[_KEY_VERSION], lease)
+                # Numbers are signed, and a negative one has ten bytes on the wire.
+                fields[_NUMBERS[tag]] = number - (1 << 64) if number >> 63 else number
+    except (ValueError, LookupError) as error:
+        raise bolt.damaged("a change of a key is damaged", f"not a KeyValue message ({error})", offset) from error
+    if position > end:
+        raise bolt.damaged("a change of a key is damaged", "its KeyValue message is cut short", offset)
+    key, create, modified, version, value, lease = (fields.get(each, default) for each, default in _FIELDS)
+    return KeyValue(key, value, create, modified, version, lease)  # type: ignore[arg-type]  # by the kind of field
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -89,6 +89,10 @@ class Node:
         )
 
 
+class Damaged(StorageError):
+    """What was read is not what was once written: it differs, is cut short or cannot be understood."""
+
+
 class TreeConflict(StorageError):
     """A path was to be a file and a directory at once, or objects and blocks were to be mixed in one file."""
 
@@ -149,12 +153,12 @@ def parent_of(path: str) -> str:
 def decode_node(data: bytes) -> Node:
     """Return the node that ``data`` is the message of.
 
-    :raises StorageError: when it is no node.
+    :raises Damaged: when it is no node.
     """
     try:
         message = messages()["Node"].FromString(data)
     except Exception as error:  # protobuf's implementations raise different classes
-        raise StorageError("not a node of a file tree", why=str(error)) from error
+        raise Damaged("not a node of a file tree", why=str(error)) from error
     node = Node(message.name, not message.HasField("file_node"), message.hash, message.subtree_size)
     if message.HasField("file_node"):
         node.objects = [each.hash for each in message.file_node.objects]
@@ -206,7 +210,7 @@ def encode_block_ref(block: BlockRange) -> Any:
 def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the frames that the bytes of ``chunks`` consist of; no more is held than one frame and one chunk.
 
-    :raises StorageError: when the last frame is cut short or a length is negative.
+    :raises Damaged: when the last frame is cut short or a length is negative.
     """
     rest, offset = bytearray(), 0
     for chunk in chunks:
@@ -215,7 +219,7 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
         while end - position >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(rest, position)
             if not 0 <= length <= _MAX_FRAME:
-                raise StorageError("a file tree is damaged", why=f"the frame at byte {offset + position} has no length")
+                raise Damaged("a file tree is damaged", why=f"the frame at byte {offset + position} has no length")
             begin = position + _LENGTH.size
             if begin + length > end:
                 break
@@ -224,7 +228,7 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
         del rest[:position]
         offset += position
     if rest:
-        raise StorageError("a file tree is cut short", why=f"{len(rest)} bytes are left at byte {offset}")
+        raise Damaged("a file tree is cut short", why=f"{len(rest)} bytes are left at byte {offset}")
 
 
 def frame(data: bytes) -> bytes:
@@ -235,7 +239,7 @@ def frame(data: bytes) -> bytes:
 def tree_entries(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value of every file and directory of an object in the tree form, in key order.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
     source = frames(chunks)
     for header in source:
@@ -245,40 +249,40 @@ def tree_entries(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
                 break
             value = next(source, None)
             if value is None:
-                raise StorageError("a file tree is cut short", why=f"the key {key!r} has no value")
+                raise Damaged("a file tree is cut short", why=f"the key {key!r} has no value")
             if bucket == "fs":
                 yield key, value
         else:
-            raise StorageError("a file tree is cut short", why=f"the bucket {bucket!r} has no end")
+            raise Damaged("a file tree is cut short", why=f"the bucket {bucket!r} has no end")
 
 
 def _bucket(header: bytes) -> str:
     try:
         bucket = str(messages()["BucketHeader"].FromString(header).bucket)
     except Exception as error:  # protobuf's implementations raise different classes
-        raise StorageError("not a file tree", why=str(error)) from error
+        raise Damaged("not a file tree", why=str(error)) from error
     if bucket not in _BUCKETS:
-        raise StorageError("not a file tree", why=f"it has a bucket {bucket!r}")
+        raise Damaged("not a file tree", why=f"it has a bucket {bucket!r}")
     return bucket
 
 
 def shard_entries(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value of every file and directory of an object in the shard form, in key order.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
     source = frames(chunks)
     for key in source:
         value = next(source, None)
         if value is None:
-            raise StorageError("a file tree is cut short", why=f"the key {key!r} has no value")
+            raise Damaged("a file tree is cut short", why=f"the key {key!r} has no value")
         yield key, value
 
 
 def read_tree(data: bytes) -> dict[str, Node]:
     """Return the nodes of an object in the tree form, by path.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
     return {path_of(key): decode_node(value) for key, value in tree_entries([data])}
 
@@ -286,7 +290,7 @@ def read_tree(data: bytes) -> dict[str, Node]:
 def read_shard(data: bytes) -> Iterator[tuple[str, Node]]:
     """Yield path and node of every entry of an object in the shard form, in key order.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
     for key, value in shard_entries([data]):
         yield path_of(key), decode_node(value)
@@ -301,6 +305,18 @@ def write_shard(nodes: Iterable[tuple[str, Node]]) -> tuple[bytes, bytes]:
             entries += 1
         shard += frame(key_of(path)) + frame(encode_node(node))
     return bytes(shard), bytes(index)
+
+
+def decode_index(data: bytes) -> tuple[bytes, int]:
+    """Return key and offset of one entry of a shard's index.
+
+    :raises Damaged: when it is none.
+    """
+    try:
+        entry = messages()["Index"].FromString(data)
+    except Exception as error:  # protobuf's implementations raise different classes
+        raise Damaged("not an entry of a shard's index", why=str(error)) from error
+    return entry.k, entry.offset
 
 
 def merge(shards: Iterable[Iterable[tuple[str, Node]]]) -> dict[str, Node]:

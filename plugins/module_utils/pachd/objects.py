@@ -15,12 +15,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import StorageError
 from ..stores.base import ObjectMissing, Store
 from ..stores.keys import ROOT, Spelling, key_of, name_of, raw_key
 from .hashtree import (
     INDEX_SUFFIX,
     BlockRange,
+    Damaged,
     HashTree,
     Node,
     decode_block_ref,
@@ -36,6 +36,10 @@ _PREFIX = 2
 def new_id() -> str:
     """Return a fresh identifier in the form that Pachyderm uses for blocks, commits and jobs."""
     return uuid.uuid4().hex
+
+
+class BlockShort(Damaged):
+    """A block ends before the bytes that belong to an object or a file."""
 
 
 class Objects:
@@ -95,8 +99,10 @@ class Objects:
             missing -= len(chunk)
             yield chunk
         if missing:
-            raise StorageError(
-                "a block is too short", where=f"block/{block}", why=f"{missing} of the bytes before {lower + size} are missing"
+            raise BlockShort(
+                "a block is too short",
+                where=f"block/{block}",
+                why=f"{missing} of the bytes before {lower + size} are missing",
             )
 
     # Objects
@@ -207,7 +213,7 @@ class Objects:
         try:
             return messages()[kind].FromString(data)
         except Exception as error:  # protobuf's implementations raise different classes
-            raise StorageError("an object is damaged", where=where, why=str(error)) from error
+            raise Damaged("an object is damaged", where=where, why=str(error)) from error
 
     # Trees
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The records that Pachyderm 1.13 keeps in etcd, as types.
 
-Facts: ``src/client/pfs/pfs.proto``, ``src/client/pps/pps.proto`` and ``src/client/auth/auth.proto`` of v1.13.4; the keys
-are those of ``src/server/pkg/collection``, ``src/server/pkg/pfsdb`` and ``src/server/pkg/ppsdb``.  Values that are
+Facts: ``src/client/pfs/pfs.proto``, ``src/client/pps/pps.proto`` and ``src/client/auth/auth.proto`` of v1.13.4; the
+keys are those of ``src/server/pkg/collection``, ``src/server/pkg/pfsdb`` and ``src/server/pkg/ppsdb``.  Values that are
 secret (tokens) are never decoded, only counted.
 """
 

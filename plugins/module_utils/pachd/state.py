@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from ..errors import InputError, StorageError
 from ..etcd.client import EtcdClient, KeyValue
 from ..etcd.keyspace import Keyspace, LiveKeyspace, Snapshot
+from ..stores.base import ObjectMissing
 from . import paths, records
 from .hashtree import (
+    INDEX_SUFFIX,
     BlockRange,
+    Damaged,
     HashTree,
     Node,
     Shared,
@@ -79,20 +82,30 @@ class File:
 class Reference:
     """One thing that a commit needs.
 
-    :param kind: ``tree`` and ``shard`` are objects that list files, ``datums`` the object that lists datums, ``object``
-        a part of a file, ``content`` a file's ranges of blocks, ``tag`` the name of a datum's result.
-    :param name: the object's hash or the tag; empty for ``content``.
-    :param path: the file concerned, empty where it is the whole commit.
-    :param hash: what ``content`` is recorded to hash to.
+    :param kind: ``tree`` and ``shard`` are objects that list files, ``datums`` is the object that lists datums, ``tag``
+        the name of a datum's result, ``file`` the content of a file, ``shared`` header and footer of a directory.
+    :param names: hashes of objects, or the one tag.
+    :param path: the file or directory concerned, empty where it is the whole commit.
+    :param blocks: where the content of a file is that has no objects.
+    :param size: what the file's content, or header and footer together, are recorded to have, in bytes.
+    :param hash: what the file is recorded to hash to.
     """
 
     kind: str
-    name: str
+    names: tuple[str, ...]
     commit: Commit
     path: str = ""
     blocks: tuple[BlockRange, ...] = ()
-    hash: bytes = b""
     size: int = 0
+    hash: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The one object or tag; empty where there is none."""
+        return self.names[0] if self.names else ""
+
+    def __str__(self) -> str:
+        return f"{self.commit}:{self.path}" if self.path else str(self.commit)
 
 
 #: Told of an object that a commit needs and that cannot be read; whatever it raises ends the walk.
@@ -310,7 +323,7 @@ class State:
             yield chunk
         whole = len(found.blocks) == 1 and len(found.hash) == 2 * _SHA512_SIZE
         if whole and digest.hexdigest() != found.hash:
-            raise StorageError(
+            raise Damaged(
                 "the content is damaged",
                 where=f"{found.path}, block/{found.blocks[0].block}",
                 why=f"its SHA-512 is {digest.hexdigest()}, and {found.hash} was recorded",
@@ -326,8 +339,10 @@ class State:
             digest.update(chunk)
             yield chunk
         if digest.hexdigest() != name:
-            raise StorageError(
-                "an object is damaged", where=f"object/{name}", why=f"the SHA-512 of its content is {digest.hexdigest()}"
+            raise Damaged(
+                "an object is damaged",
+                where=f"object/{name}",
+                why=f"the SHA-512 of its content is {digest.hexdigest()}",
             )
 
     # What the metadata reaches
@@ -350,7 +365,7 @@ class State:
                     # What was written into an open commit cannot be told apart by object.
                     if lost is None:
                         raise
-                    lost(Reference("tree", "", commit), error)
+                    lost(Reference("tree", (), commit), error)
 
     def reachable(self) -> Iterator[str]:
         """Yield the canonical names of all that the metadata reaches: objects, blocks, tags and indexes.
@@ -367,36 +382,35 @@ class State:
         """Yield the canonical names of what one reference needs."""
         for block in reference.blocks:
             yield f"block/{block.block}"
-        if reference.kind == "content":
-            return
-        name = reference.name
+        names = reference.names
         if reference.kind == "tag":
-            tagged = self.objects.tagged(name)
+            tagged = self.objects.tagged(reference.name)
             if tagged is None:
                 return
-            yield self.objects.place_of_tag(name)
-            name = tagged
-        yield self.objects.place_of(name)
-        try:
-            block_id = self.objects.locate(name).block
-        except StorageError:
-            return
-        yield f"block/{block_id}"
-        if reference.kind == "shard":
-            yield f"block/{block_id}-index"
+            yield self.objects.place_of_tag(reference.name)
+            names = (tagged,)
+        for name in names:
+            yield self.objects.place_of(name)
+            try:
+                block_id = self.objects.locate(name).block
+            except ObjectMissing:
+                continue
+            yield f"block/{block_id}"
+            if reference.kind == "shard":
+                yield f"block/{block_id}{INDEX_SUFFIX}"
 
     def _commit_references(
         self, commit: Commit, seen: _Recent | None, stats: bool, lost: Lost | None
     ) -> Iterator[Reference]:
-        listed = [Reference("tree", commit.tree, commit)] if commit.tree else []
-        listed += [Reference("shard", name, commit) for name in commit.trees]
+        listed = [Reference("tree", (commit.tree,), commit)] if commit.tree else []
+        listed += [Reference("shard", (name,), commit) for name in commit.trees]
         for reference in listed:
             if seen is None or seen.add(b"tree" + reference.name.encode()):
                 yield reference
                 read = tree_entries if reference.kind == "tree" else shard_entries
                 yield from self._listed(reference, lost, read, lambda entry: self._node_references(commit, entry, seen))
         if commit.datums:
-            reference = Reference("datums", commit.datums, commit)
+            reference = Reference("datums", (commit.datums,), commit)
             if seen is None or seen.add(b"datums" + commit.datums.encode()):
                 yield reference
                 yield from self._listed(reference, lost, frames, lambda tag: _tag_references(commit, tag, stats, seen))
@@ -427,13 +441,11 @@ class State:
         if seen is not None and not seen.add(value):
             return
         node, path = decode_node(value), path_of(key)
-        names = list(node.objects)
         if node.shared:
-            names += [each for each in (node.shared.header, node.shared.footer) if each]
-        for name in names:
-            yield Reference("object", name, commit, path)
-        if node.blocks:
-            yield Reference("content", "", commit, path, tuple(node.blocks), node.hash, node.size)
+            both = tuple(filter(None, (node.shared.header, node.shared.footer)))
+            yield Reference("shared", both, commit, path, size=node.shared.header_size + node.shared.footer_size)
+        if not node.directory:
+            yield Reference("file", tuple(node.objects), commit, path, tuple(node.blocks), node.size, node.hash)
 
     # Inside
 
@@ -470,7 +482,7 @@ class State:
             if inside:
                 around = shared.get(parent_of(path)) if node.has_header_footer else None
                 if node.has_header_footer and around is None:
-                    raise StorageError("a file's header is missing", where=f"{commit}:{path}")
+                    raise Damaged("a file's header is missing", where=f"{commit}:{path}")
                 yield path, node, around
 
     def _entries(self, commit: Commit) -> Iterator[tuple[bytes, bytes]]:
@@ -521,9 +533,9 @@ class _Recent:
 
 def _tag_references(commit: Commit, tag: bytes, stats: bool, seen: _Recent | None) -> Iterator[Reference]:
     if seen is None or seen.add(b"tag" + tag):
-        yield Reference("tag", tag.decode(), commit)
+        yield Reference("tag", (tag.decode(),), commit)
         if stats:
-            yield Reference("tag", tag.decode() + STATS_SUFFIX, commit)
+            yield Reference("tag", (tag.decode() + STATS_SUFFIX,), commit)
 
 
 def _merged(shards: list[Iterator[tuple[bytes, bytes]]]) -> Iterator[tuple[bytes, bytes]]:
