@@ -226,7 +226,8 @@ def _build(wanted: Any, value: Any, path: str) -> Any:
     if origin is dict:
         _expect(isinstance(value, Mapping), path, "a map")
         return {str(key): _build(arguments[1], each, f"{path}.{key}") for key, each in value.items()}
-    number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    # HashKV's compact_revision is -1 before the first compaction.
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= -1
     _expect(number if wanted is int else isinstance(value, wanted), path, "a number" if wanted is int else "a text")
     return value
 
