@@ -15,7 +15,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import EtcdState, KvHash
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options, verify
-from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, InputError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from doubles.backups import CLUSTER, NOW, real_objects, real_snapshot, write_set
@@ -204,6 +204,19 @@ def test_a_record_that_cannot_be_read_is_found(etcd: EtcdState, programs: restor
     assert len(found.findings) == 1
     assert "a record cannot be read" in found.findings[0]
     assert "0123456789abcdef0123456789abcdef" in found.findings[0]
+
+
+def test_an_etcd_that_may_be_too_old_is_no_finding(
+    backup: Made, etcd: EtcdState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_unused: object) -> None:
+        raise EtcdError("etcd's own tool cannot restore the snapshot", why="unknown bucket")
+
+    monkeypatch.setattr(restore, "restore_snapshot", refuse)
+    assert "unknown bucket" in backup.verify("restore").findings[0]
+    backup.change_manifest(changed(etcd, version="3.9.0"))
+    with pytest.raises(InputError, match=r"written by etcd 3\.9\.0"):
+        backup.verify("restore")
 
 
 def test_what_keeps_from_verifying_is_an_error_and_no_finding(

@@ -136,8 +136,11 @@ def test_programs_are_looked_for_and_judged(tmp_path: Path, monkeypatch: pytest.
         restore.find_programs(built=tmp_path)
     with pytest.raises(InputError, match="is no program"):
         restore.find_programs(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match=r"and the snapshot was written by 3\.9\.1"):
-        restore.find_programs(minimum="3.9.1", built=program().parents[1])
+    assert restore.find_programs(preferred="3.9.1", built=program().parents[1]) == found, (
+        "the first where none is as new"
+    )
+    assert found.as_new_as("3.5.9")
+    assert not found.as_new_as("3.9.0")
     lonely = tmp_path / "lonely"
     lonely.mkdir()
     _program(lonely / "etcd", "etcd Version: 3.6.1")

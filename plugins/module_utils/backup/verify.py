@@ -183,7 +183,16 @@ def _check_restore(run: _Run, programs: restore.Programs, directory: Path) -> No
             run.figures["boot_seconds"] = round(time.monotonic() - began, 3)
             run.timed("compare", lambda: run.wrong(list(compare(client, run.opened.manifest.etcd))))
             run.timed("records", lambda: _check_records(run, client))
-    except (BackupError, EtcdError) as error:
+    except EtcdError as error:
+        if not programs.as_new_as(run.opened.manifest.etcd.version):
+            raise InputError(
+                "this etcd does not boot from the snapshot, and it may be too old for it",
+                where=f"{programs.etcd}, {programs.version}",
+                why=f"the snapshot was written by etcd {run.opened.manifest.etcd.version}: {error}",
+                fix="Name a newer etcd with etcd_program.",
+            ) from error
+        run.wrong([str(error)])
+    except BackupError as error:
         run.wrong([str(error)])
 
 

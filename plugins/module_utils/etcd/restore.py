@@ -54,36 +54,40 @@ class Programs:
         """The version as numbers."""
         return _numbers(self.version)
 
+    def as_new_as(self, version: str) -> bool:
+        """Return whether its minor release is that of ``version`` or a later one."""
+        return self.release[:2] >= _numbers(version)[:2]
 
-def find_programs(etcd: str = "", minimum: str = "", built: Path = BUILT) -> Programs:
+
+def find_programs(etcd: str = "", preferred: str = "", built: Path = BUILT) -> Programs:
     """Return the etcd to use: the one that is named, one on PATH, or the newest that the local cluster has built.
 
     The tool that restores is looked for beside it first, then on PATH.
 
     :param etcd: path of the server, empty to look for one.
-    :param minimum: the version that wrote the snapshot; an etcd of an older minor release refuses to boot from it.
+    :param preferred: the version that wrote the snapshot; the first etcd that is as new is taken, else the first.
     :raises InputError: when there is none, or none that can restore.
     """
-    found = [etcd] if etcd else [path for path in (shutil.which("etcd") or "", *_built(built)) if path]
+    candidates = [etcd] if etcd else [path for path in (shutil.which("etcd") or "", *_built(built)) if path]
     refused = "a backup is proven by booting an etcd from it, and none was found"
-    for server in found:
+    usable = []
+    for server in candidates:
         if not os.access(server, os.X_OK):
             refused = f"{server} is no program"
             continue
-        version = _version(server)
-        if version[:2] < _numbers(minimum)[:2]:
-            refused = f"{server} is {_dotted(version)}, and the snapshot was written by {minimum}"
-            continue
         restorer = _restorer(Path(server).resolve().parent)
         if restorer:
-            return Programs(server, restorer, _dotted(version))
-        refused = f"neither etcdutl nor an etcdctl before 3.6 is beside {server} or on PATH"
-    raise InputError(
-        "there is no etcd program to verify with",
-        where=etcd or "etcd_program",
-        why=refused,
-        fix="Install etcd with etcdutl or etcdctl of the same release, and name it with etcd_program.",
-    )
+            usable.append(Programs(server, restorer, _dotted(_version(server))))
+        else:
+            refused = f"neither etcdutl nor an etcdctl before 3.6 is beside {server} or on PATH"
+    if not usable:
+        raise InputError(
+            "there is no etcd program to verify with",
+            where=etcd or "etcd_program",
+            why=refused,
+            fix="Install etcd with etcdutl or etcdctl of the same release, and name it with etcd_program.",
+        )
+    return next((each for each in usable if each.as_new_as(preferred)), usable[0])
 
 
 def _built(programs: Path) -> list[str]:
