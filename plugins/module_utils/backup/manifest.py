@@ -9,6 +9,7 @@ The manifest is plain JSON, whatever is encrypted beside it: it holds digests, s
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import types
@@ -179,8 +180,14 @@ def utc(when: datetime) -> str:
 
 
 def dump(manifest: Manifest) -> bytes:
-    """Return the bytes of ``manifest.json``."""
-    return (json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n").encode()
+    """Return the bytes of ``manifest.json``: the fields and, as ``digest``, the SHA-256 of the same without it."""
+    document = dataclasses.asdict(manifest)
+    digest = hashlib.sha256(_json(document)).hexdigest()
+    return _json({**document, "digest": digest})
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
 def load(data: bytes, where: str) -> Manifest:
@@ -204,12 +211,16 @@ def load(data: bytes, where: str) -> Manifest:
             fix="Upgrade the collection pachops.pachyderm.",
         )
     try:
-        manifest: Manifest = _build(Manifest, document, "manifest")
+        _expect(isinstance(document, dict), "manifest", "a map")
+        fields = {name: value for name, value in document.items() if name != "digest"}
+        manifest: Manifest = _build(Manifest, fields, "manifest")
         parse_id(manifest.id)
     except (TypeError, BackupError) as error:
         raise BackupError("a backup's manifest is damaged", where=where, why=str(error)) from error
     if manifest.schema != SCHEMA or not is_cluster_id(manifest.cluster_id):
         raise BackupError("a backup's manifest is damaged", where=where, why="its schema or cluster id is none")
+    if dump(manifest) != data:
+        raise BackupError("a backup's manifest is damaged", where=where, why="its digest is another one")
     return manifest
 
 

@@ -139,7 +139,7 @@ class OpenedSet:
     def snapshot_file(self, directory: Path) -> Path:
         """Write the etcd snapshot into a private file in ``directory``, and return its path."""
         path = directory / "etcd.snapshot"
-        with path.open("xb", opener=_private) as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.writelines(self.snapshot())
         return path
 
@@ -308,7 +308,3 @@ def _compare(where: str, what: str, found: Count, size: int, sha256: str) -> Non
             why=why,
             fix="Use another backup; this one is not to be restored.",
         )
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

@@ -75,7 +75,7 @@ def put(path: str, value: Any) -> Callable[[Any], None]:
         (put("unheard_of", 1), "manifest.unheard_of is not a known field"),
         (put("etcd.revision", "12"), "manifest.etcd.revision is not a number"),
         (put("etcd.revision", True), "manifest.etcd.revision is not a number"),
-        (put("etcd.revision", -1), "manifest.etcd.revision is not a number"),
+        (put("etcd.revision", 1.5), "manifest.etcd.revision is not a number"),
         (put("files.0.sha256", None), r"manifest.files\[0\].sha256 is not a text"),
         (put("files", {}), "manifest.files is not a list"),
         (put("objects.trees", []), "manifest.objects.trees is not a map"),
@@ -98,6 +98,16 @@ def test_a_manifest_that_does_not_fit_is_damaged_and_says_where(change: Callable
 def test_what_is_no_manifest_is_damaged(data: bytes) -> None:
     with pytest.raises(BackupError, match="damaged"):
         load(data, "m")
+
+
+def test_a_change_of_any_byte_is_found() -> None:
+    data = dump(FULL)
+    for at in range(len(data)):
+        for other in (b"", b"0", b"1", b" "):
+            changed = data[:at] + other + data[at + 1 :]
+            if changed != data:
+                with pytest.raises(BackupError):
+                    load(changed, "m")
 
 
 def test_a_newer_schema_asks_for_an_upgrade() -> None:
