@@ -48,6 +48,7 @@ CREATE TABLE object (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE size (name TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;
 CREATE TABLE listing (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE tag (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE result (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE file (names TEXT, ranges TEXT, size INTEGER, hash BLOB, PRIMARY KEY (names, ranges, size, hash))
     WITHOUT ROWID;
 CREATE TABLE part (block TEXT, lower INTEGER, upper INTEGER, digest BLOB, PRIMARY KEY (block, lower, upper, digest))
@@ -133,6 +134,7 @@ class _Followed:
 
     :param size: of the object in bytes, None unless it is one.
     :param read: bytes that were read and compared already.
+    :param result: the object that a tag leads to.
     """
 
     name: str
@@ -140,7 +142,7 @@ class _Followed:
     read: int = 0
     parts: Sequence[_Part] = ()
     wrong: _Wrong | None = None
-    tags: int = 0
+    result: str = ""
 
 
 def verify(state: State, *, workers: int = 8, progress: Progress | None = None) -> DeepResult:
@@ -211,14 +213,16 @@ class _Deep:
             self._blame(_Wrong(str(reference.commit), _kind(error), str(reference.commit), str(error)))
 
     def _need(self, reference: Reference) -> None:
-        names, blocks = json.dumps(reference.names), reference.blocks
-        new = self._add("file", (names, _ranges(blocks), reference.size, reference.hash))
+        blocks = reference.blocks
+        new = self._add("file", _file_row(reference))
         self._result.files += new and reference.kind == "file"
         for name in reference.names:
             self._add("object", (name,))
         size = sum(each.size for each in blocks)
         if blocks and size != reference.size:
-            self._blame(_Wrong(_ranges(blocks), "size", f"block/{blocks[0].block}", _sizes(reference.size, size)))
+            self._blame(
+                _Wrong(_file_token(reference), "size", f"block/{blocks[0].block}", _sizes(reference.size, size))
+            )
         digest = reference.hash if _is_direct(blocks, reference.hash) else b""
         for block in blocks:
             self._add("part", (block.block, block.lower, block.upper, digest))
@@ -226,24 +230,33 @@ class _Deep:
     # Second pass: which blocks hold the objects
 
     def _follow(self) -> None:
-        total = self._number("object") + self._number("listing") + self._number("tag")
-        self._result.objects = total - self._number("tag")
+        self._result.objects = self._number("object") + self._number("listing")
         self._progress.stage("find the objects")
         work: Iterator[Callable[[], _Followed]] = itertools.chain(
+            (partial(self._follow_tag, name) for (name,) in self._rows("SELECT name FROM tag")),
             (partial(self._follow_object, name) for (name,) in self._rows("SELECT name FROM object")),
             (partial(self._follow_listing, *row) for row in self._rows("SELECT kind, name FROM listing")),
-            (partial(self._follow_tag, name) for (name,) in self._rows("SELECT name FROM tag")),
         )
+        self._do(work, self._result.objects + self._number("tag"))
+        # Where there was one datum, its result is the tree of the commit too, and that was walked.
+        names = "SELECT name FROM result EXCEPT SELECT name FROM listing"
+        total = int(self._one(f"SELECT count(*) FROM ({names})"))  # noqa: S608 our own words
+        self._progress.stage("read the results of datums")
+        self._do((partial(self._follow_result, name) for (name,) in self._rows(names)), total)
+
+    def _do(self, work: Iterator[Callable[[], _Followed]], total: int) -> None:
         for done, followed in enumerate(each(_call, work, self._workers, 4 * self._workers), 1):
             self._progress.update(done, total, "objects")
             self._result.bytes += followed.read
-            self._result.tags += followed.tags
             for part in followed.parts:
                 self._add("part", part)
             if followed.wrong:
                 self._blame(followed.wrong)
             if followed.size is not None:
                 self._add("size", (followed.name, followed.size))
+            if followed.result:
+                self._result.tags += 1
+                self._add("result", (followed.result,))
 
     def _follow_object(self, name: str) -> _Followed:
         try:
@@ -279,22 +292,24 @@ class _Deep:
             last = offset
 
     def _follow_tag(self, tag: str) -> _Followed:
-        """Check the result of one datum, which also tells what the ranges of its block are to hash to."""
-        objects, name = self._state.objects, ""
         try:
-            name = objects.tagged(tag) or ""
-            if not name:
-                # Garbage collection takes the tags of earlier versions of a pipeline, and of deleted ones.
-                return _Followed(tag)
+            # Garbage collection takes the tags of earlier versions of a pipeline, and of deleted ones: None is sound.
+            return _Followed(tag, result=self._state.objects.tagged(tag) or "")
+        except StorageError as error:
+            return _Followed(tag, wrong=self._judged(f"tag/{tag}", "", error))
+
+    def _follow_result(self, name: str) -> _Followed:
+        """Check the result of one datum, which also tells what the ranges of its block are to hash to."""
+        try:
             parts = []
             for _key, value in shard_entries(self._state.checked_object(name)):
                 node = decode_node(value)
                 if _is_direct(node.blocks, node.hash):
                     block = node.blocks[0]
                     parts.append(_Part(block.block, block.lower, block.upper, node.hash))
-            return _Followed(tag, read=objects.locate(name).size, parts=parts, tags=1)
+            return _Followed(name, read=self._state.objects.locate(name).size, parts=parts)
         except StorageError as error:
-            return _Followed(tag, wrong=self._judged(f"tag/{tag}", name, error))
+            return _Followed(name, wrong=self._judged(f"object/{name}", name, error))
 
     def _judged(self, token: str, name: str, error: Exception) -> _Wrong:
         """Return what a failed look at the object ``name`` means; a store that cannot be asked ends everything."""
@@ -371,17 +386,19 @@ class _Deep:
     # What follows for the files
 
     def _check_files(self) -> None:
-        for names, ranges, size, recorded in self._rows("SELECT * FROM file"):
+        for row in self._rows("SELECT * FROM file"):
+            names, ranges, size, recorded = row
             blocks = [BlockRange(*each_range) for each_range in json.loads(ranges)]
             if blocks:
                 if not _is_direct(blocks, recorded):
-                    self._check_joined(blocks, recorded)
+                    self._check_joined(" ".join(map(str, row)), blocks, recorded)
                 continue
             sizes = [self._one("SELECT size FROM size WHERE name = ?", name) for name in json.loads(names)]
             if None not in sizes and sum(sizes) != size:
-                self._blame(_Wrong(names, "size", f"object/{json.loads(names)[0]}", _sizes(size, sum(sizes))))
+                why = _sizes(size, sum(sizes))
+                self._blame(_Wrong(" ".join(map(str, row)), "size", f"object/{json.loads(names)[0]}", why))
 
-    def _check_joined(self, blocks: list[BlockRange], recorded: bytes) -> None:
+    def _check_joined(self, token: str, blocks: list[BlockRange], recorded: bytes) -> None:
         """Check a file that consists of several ranges, or whose hash is one of names of objects."""
         found = "SELECT digest FROM found WHERE block = ? AND lower = ? AND upper = ?"
         known = "SELECT 1 FROM part WHERE block = ? AND lower = ? AND upper = ? AND digest != x''"
@@ -390,7 +407,7 @@ class _Deep:
             return
         if len(recorded) == len(_NOTHING) and recorded != _NOTHING:
             why = f"the {len(blocks)} parts of the file do not hash to {recorded.hex()}"
-            self._blame(_Wrong(_ranges(blocks), "hash", f"block/{blocks[0].block}", why))
+            self._blame(_Wrong(token, "hash", f"block/{blocks[0].block}", why))
         elif not all(self._one(known, block.block, block.lower, block.upper) for block in blocks):
             self._result.unproven += 1
 
@@ -415,12 +432,26 @@ class _Deep:
         located = functools.lru_cache(maxsize=100_000)(self._object_tokens)
         for reference in self._state.references(lost, every=True):
             place = f"{reference.commit} (result of a datum)" if reference.kind == "tag" else str(reference)
-            hurt(_tokens(reference, located), place)
+            hurt(self._tokens(reference, located), place)
         for token, wrong in self._wrong.items():
             self._result.findings.append(
                 Finding(wrong.kind, wrong.name, wrong.why, tuple(places[token]), totals[token])
             )
         self._result.findings.sort(key=lambda finding: (finding.name, finding.kind, finding.why))
+
+    def _tokens(self, reference: Reference, located: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
+        """Yield all by which something wrong may be known that the reference needs."""
+        names: Iterable[str] = reference.names
+        if reference.kind == "tag":
+            yield f"tag/{reference.name}"
+            with contextlib.suppress(StorageError):
+                names = filter(None, [self._state.objects.tagged(reference.name)])
+        else:
+            yield _file_token(reference)
+        for block in reference.blocks:
+            yield from (f"block/{block.block}", _token(block))
+        for name in names:
+            yield from located(name)
 
     def _object_tokens(self, name: str) -> tuple[str, ...]:
         """Return all by which something wrong with an object may be known."""
@@ -482,16 +513,12 @@ def _is_direct(blocks: Sequence[BlockRange], digest: bytes) -> bool:
     return len(blocks) == 1 and len(digest) == hashlib.sha512().digest_size
 
 
-def _tokens(reference: Reference, located: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
-    """Yield all by which something wrong may be known that the reference needs."""
-    if reference.kind == "tag":
-        yield f"tag/{reference.name}"
-        return
-    yield from (json.dumps(reference.names), _ranges(reference.blocks))
-    for block in reference.blocks:
-        yield from (f"block/{block.block}", _token(block))
-    for name in reference.names:
-        yield from located(name)
+def _file_row(reference: Reference) -> tuple[str, str, int, bytes]:
+    return json.dumps(reference.names), _ranges(reference.blocks), reference.size, reference.hash
+
+
+def _file_token(reference: Reference) -> str:
+    return " ".join(map(str, _file_row(reference)))
 
 
 def _runs(parts: list[_Part]) -> Iterator[list[_Part]]:

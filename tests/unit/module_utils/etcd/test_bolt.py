@@ -110,9 +110,8 @@ def test_a_flipped_byte_is_an_error_or_changes_one_item_and_never_hangs() -> Non
         damaged[RANDOM.randrange(2048, len(data))] ^= 1 << RANDOM.randrange(8)
         try:
             found = read(bytes(damaged))
-        except DamagedFile as error:
+        except DamagedFile:
             noticed += 1
-            assert "Take another copy" in str(error)
         else:
             assert len(
                 items - {(bucket, *item) for bucket, content in found.items() for item in content.items()}

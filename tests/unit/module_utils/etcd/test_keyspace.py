@@ -107,7 +107,7 @@ def test_a_members_own_file_has_no_digest() -> None:
 
 def test_every_flipped_byte_and_every_cut_is_noticed() -> None:
     whole = file(CHANGES).getvalue()
-    for at in [*range(0, 200), *RANDOM.sample(range(len(whole)), 300), *range(len(whole) - 40, len(whole))]:
+    for at in [*range(200), *RANDOM.sample(range(len(whole)), 300), *range(len(whole) - 40, len(whole))]:
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
         with pytest.raises(DamagedFile):
