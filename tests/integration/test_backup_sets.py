@@ -54,7 +54,7 @@ class Installation:
         return Origin(self.etcd, self.objects, [self.spelling], source, {"pachd": {"REVERSE": "true"}})
 
     def back_up(self, **options: Any) -> Outcome:
-        wishes = options.pop("wishes", Wishes(version="0.1.0"))
+        wishes = options.pop("wishes", Wishes(tools={"test": "1"}))
         options.setdefault("store", self.store)
         return back_up(self.origin(), options.pop("store"), wishes, now=self.ticks.__next__, **options)
 

@@ -92,13 +92,13 @@ class Wishes:
     :param recipients: public age keys to encrypt to; none: no encryption.
     :param identities: texts of identity files, needed only where recipients have changed.
     :param if_changed: whether nothing is made where the last proven backup has all there is.
-    :param version: of this collection, for the manifest.
+    :param tools: versions of what takes part, for the manifest.
     """
 
     recipients: Sequence[str] = ()
     identities: Sequence[str] = ()
     if_changed: bool = False
-    version: str = ""
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class _Backup:
             objects=copied.totals(),
             source=source,
             encryption=encryption,
-            tools={"pachops.pachyderm": self._wishes.version, "python": platform.python_version()},
+            tools={"python": platform.python_version(), **self._wishes.tools},
         )
         self._publish(manifest)
         return Outcome(True, manifest, copied.copied, copied.copied_bytes, listing.foreign, len(copied.vanished))

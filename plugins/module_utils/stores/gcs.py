@@ -10,7 +10,7 @@ import hashlib
 import io
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,9 @@ class GcsStore(Store):
 
     :param credentials_file: a service account's key file; empty: the metadata server's token (Workload Identity).
     :param verify: whether to check certificates, or the path of a file of CA certificates.
+    :param credentials_info: the key file's content, instead of the file.
+    :param chain: without a key, take the environment's credentials as Google's tools do, not only the metadata
+        server's.
     :param pause: seconds before the second attempt after a passing failure; doubled for every further one.
     """
 
@@ -43,8 +46,12 @@ class GcsStore(Store):
         verify: bool | str = True,
         host: str = HOST,
         pause: float = 0.5,
+        *,
+        credentials_info: Mapping[str, Any] | None = None,
+        chain: bool = False,
     ) -> None:
         try:
+            import google.auth
             import google.auth.compute_engine
             import google.auth.exceptions
             import google.auth.transport.requests
@@ -77,11 +84,16 @@ class GcsStore(Store):
             if credentials_file:
                 account = google.oauth2.service_account.Credentials
                 credentials: Any = account.from_service_account_file(credentials_file, scopes=[_SCOPE])
+            elif credentials_info:
+                account = google.oauth2.service_account.Credentials
+                credentials = account.from_service_account_info(credentials_info, scopes=[_SCOPE])
+            elif chain:
+                credentials, _project = google.auth.default(scopes=[_SCOPE], request=refresh)
             else:
                 credentials = google.auth.compute_engine.Credentials(scopes=[_SCOPE])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, google.auth.exceptions.GoogleAuthError) as error:
             raise StorageError(
-                "cannot use the service account's key file", where=credentials_file, why=str(error)
+                "cannot use the credentials for Google Cloud Storage", where=credentials_file, why=str(error)
             ) from error
         self._session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=refresh)
         self._session.verify = verify

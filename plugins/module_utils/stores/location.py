@@ -27,7 +27,7 @@ class Access:
 
     :param endpoint: the address of an S3-compatible service, or of a stand-in for Google Cloud Storage.
     :param access_key: and the two below: for S3; without them the SDK's chain of credentials is used.
-    :param credentials_file: a Google service account's key file; without it the metadata server is asked.
+    :param credentials_file: a Google service account's key file; without it the environment is asked.
     :param ca_file: CA certificates to trust instead of the system's.
     """
 
@@ -103,6 +103,6 @@ def open_location(location: str, access: Access | None = None) -> Store:
             )
         )
     else:
-        store = GcsStore(bucket, access.credentials_file, verify, access.endpoint or GCS_HOST)
+        store = GcsStore(bucket, access.credentials_file, verify, access.endpoint or GCS_HOST, chain=True)
     prefix = (prefix or "").strip("/")
     return Below(store, f"{prefix}/") if prefix else store
