@@ -51,5 +51,5 @@ def test_patterns(pattern: str, matching: list[str], other: list[str]) -> None:
 
 @pytest.mark.parametrize("pattern", ["/[a", "/{a", "/(a", "/[z-a]"])
 def test_malformed_patterns_are_refused(pattern: str) -> None:
-    with pytest.raises(InputError, match="unexpected end of input|malformed glob"):
+    with pytest.raises(InputError, match=r"unexpected end of input|malformed glob"):
         paths.glob(pattern)
