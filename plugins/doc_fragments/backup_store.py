@@ -18,8 +18,8 @@ options:
     required: true
   store_access:
     description:
-      - How to reach a store in a bucket. Without credentials those of the environment are used, as the clouds' own tools
-        do.
+      - How to reach a store in a bucket. Without credentials those of the environment are used, as the clouds' own
+        tools do.
     type: dict
     default: {}
     suboptions:
