@@ -6,8 +6,9 @@ Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `m
        python3 tests/run.py --list        the stages in their order
 
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
-tests are counted one by one, any other command counts as one test.  Needs nothing but Python's standard library, since
-the first stage is what installs everything else.
+tests are counted one by one, any other command counts as one test.  Without a stage named, what reads the sources runs
+beside what uses the cluster, which mostly waits; the output of each command is then printed when it ends, and kept in
+.cache/logs.  Needs nothing but Python's standard library, since the first stage is what installs everything else.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -28,7 +31,19 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 REPORTS = ROOT / ".cache" / "reports"
+LOGS = ROOT / ".cache" / "logs"
+COVERAGE = ROOT / ".cache" / "coverage"
+# What others build on comes first; what has its time taken comes last, when nothing else runs.
 SCENARIOS_FIRST = ("local_cluster",)
+SCENARIOS_LAST = ("deploy_local",)
+# The stages that may run beside those of the cluster; "coverage" needs the results of both.
+SOURCES = ("lint", "gates", "sanity", "importer", "unit", "cores", "docs")
+ALONE = ("setup", "coverage")
+MEASURED = ("unit", "integration")
+# Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
+HEARTBEAT = 60
+REPEATED = 15
+TELLING = re.compile(r"fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR |error: |It (ended|did not)|Error:")
 # Seconds after which a command is ended: nothing may keep CI waiting for ever.
 LONGEST = 2400
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
@@ -43,6 +58,7 @@ class Command:
     :param report: the JUnit report that it leaves.
     :param cluster: whether it uses the local cluster, whose state is printed when it fails.
     :param limit: seconds after which it counts as failed although it ends well.
+    :param coverage: file for its coverage data; each command has its own, since two may run at once.
     """
 
     name: str
@@ -50,6 +66,7 @@ class Command:
     report: Path | None = None
     cluster: bool = False
     limit: float | None = None
+    coverage: Path | None = None
 
 
 @dataclass
@@ -62,6 +79,8 @@ class Outcome:
     failed: int
     skipped: int
     seconds: float
+    cpu: float = 0.0
+    log: Path | None = None
 
     @property
     def verdict(self) -> str:
@@ -78,9 +97,10 @@ def pytest(label: str, *arguments: str, coverage: bool = False, cluster: bool = 
     """Return a pytest command that leaves a JUnit report, and coverage data where asked."""
     report = REPORTS / f"{label}.xml"
     # The threshold is for all tests together; the stage "coverage" enforces it.
-    measured = ("--cov", "--cov-append", "--cov-report=", "--cov-fail-under=0") if coverage else ()
+    measured = ("--cov", "--cov-report=", "--cov-fail-under=0") if coverage else ()
     argv = (str(BIN / "pytest"), *arguments, *measured, f"--junitxml={report}", "-q")
-    return Command(f"pytest {label}", argv, report=report, cluster=cluster)
+    data = COVERAGE / label / "data" if coverage else None
+    return Command(f"pytest {label}", argv, report=report, cluster=cluster, coverage=data)
 
 
 def script(path: str, *arguments: str) -> Command:
@@ -96,7 +116,7 @@ def scenario(name: str) -> Command:
 def scenarios() -> list[str]:
     """Return the molecule scenarios: those that others build on first, then by name."""
     found = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
-    return sorted(found, key=lambda name: SCENARIOS_FIRST.index(name) if name in SCENARIOS_FIRST else len(found))
+    return sorted(found, key=lambda name: (name in SCENARIOS_LAST) - (name in SCENARIOS_FIRST))
 
 
 def stages() -> dict[str, list[Command]]:
@@ -115,10 +135,7 @@ def stages() -> dict[str, list[Command]]:
         "gates": [pytest("gates", "tests/gates")],
         "sanity": [script("tests/gates/sanity")],
         "importer": [script("tests/gates/importer")],
-        "unit": [
-            tool("coverage", "erase"),
-            pytest("unit", "tests/unit", "-n", "auto", coverage=True),
-        ],
+        "unit": [pytest("unit", "tests/unit", "-n", "auto", coverage=True)],
         "cores": [script("tests/gates/cores")],
         "docs": [script("docs/docsite/build")],
         "quickstart": [
@@ -126,10 +143,19 @@ def stages() -> dict[str, list[Command]]:
             # Everything is there already: nothing may be built or rolled out again.
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
         ],
-        "integration": [pytest("integration", "tests/integration", coverage=True, cluster=True)],
-        "coverage": [tool("coverage", "report", label="coverage of module_utils")],
-        "conformance": [pytest("conformance", "tests/conformance", cluster=True)],
-        "e2e": [*map(scenario, scenarios()), pytest("e2e", "tests/e2e", cluster=True)],
+        "integration": [
+            pytest("integration", "tests/integration", "-n", "2", "--dist", "worksteal", coverage=True, cluster=True),
+        ],
+        "coverage": [
+            tool("coverage", "combine", "--keep", *(str(COVERAGE / label / "data") for label in MEASURED)),
+            tool("coverage", "report", label="coverage of module_utils"),
+        ],
+        "conformance": [
+            # Archives of pachd that somebody gives bring no image for pipelines along.
+            tool("ansible-playbook", "tests/images/pipelines.yml", label="image for pipelines"),
+            pytest("conformance", "tests/conformance", cluster=True),
+        ],
+        "e2e": [pytest("e2e", "tests/e2e", cluster=True), *map(scenario, scenarios())],
     }
 
 
@@ -150,53 +176,124 @@ def counts(report: Path, status: int) -> tuple[int, int, int]:
     return passed, failed, skipped
 
 
-def wait(argv: tuple[str, ...], environment: dict[str, str]) -> int:
-    """Run a program and return its exit status; what hangs is ended with everything that it started."""
-    try:
-        process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    except OSError as error:
-        print(f"{argv[0]}: {error.strerror}", flush=True)
-        return 127
-    try:
-        return process.wait(LONGEST)
-    except subprocess.TimeoutExpired:
-        print(f"It did not end within {LONGEST} s.", flush=True)
-        return 124
-    finally:
-        if process.poll() is None:
-            for deadly in (signal.SIGTERM, signal.SIGKILL):
-                os.killpg(process.pid, deadly)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(10)
-                    break
+def wait(argv: tuple[str, ...], environment: dict[str, str], log: Path | None = None) -> tuple[int, float]:
+    """Run a program; what hangs is ended with everything that it started.
+
+    :param log: file that gets its output; otherwise the terminal does.
+    :returns: exit status, and seconds of processor time (of it and all that it waited for).
+    """
+    with log.open("ab") if log else contextlib.nullcontext() as output:
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,
+            )
+        except OSError as error:
+            say(f"{argv[0]}: {error.strerror}", log)
+            return 127, 0.0
+        deadline = time.monotonic() + LONGEST
+        while True:
+            # Popen.wait would throw the resource usage away.
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                return process.returncode, usage.ru_utime + usage.ru_stime
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        say(f"It did not end within {LONGEST} s.", log)
+        for deadly in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, deadly)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+                break
+        return 124, 0.0
 
 
-def run(stage: str, command: Command) -> Outcome:
-    """Run one command with its output going straight to the terminal."""
-    print(f"\n=== {stage}: {command.name}\n    {shlex.join(command.argv)}", flush=True)
+def say(text: str, log: Path | None = None) -> None:
+    """Print a line, or add it to a command's log."""
+    if log is None:
+        print(text, flush=True)
+    else:
+        with log.open("a", encoding="utf-8") as target:
+            target.write(f"{text}\n")
+
+
+def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
+    """Run one command, its output going to the terminal or to ``log``."""
+    say(f"\n=== {stage}: {command.name}\n    {shlex.join(command.argv)}", log)
     if command.report:
         command.report.unlink(missing_ok=True)
         command.report.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment["PATH"] = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
-    if not sys.stdout.isatty():
+    if log or not sys.stdout.isatty():
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
-    status = wait(command.argv, environment)
+    if command.coverage:
+        command.coverage.parent.mkdir(parents=True, exist_ok=True)
+        environment["COVERAGE_FILE"] = str(command.coverage)
+    status, cpu = wait(command.argv, environment, log)
     seconds = time.monotonic() - start
     if not status and command.limit is not None and seconds > command.limit:
-        print(f"It ended well, but took longer than {command.limit:.0f} s.", flush=True)
+        say(f"It ended well, but took longer than {command.limit:.0f} s.", log)
         status = 1
     passed, failed, skipped = (int(not status), int(bool(status)), 0)
     if command.report:
         passed, failed, skipped = counts(command.report, status)
-    outcome = Outcome(stage, command, passed, failed, skipped, seconds)
-    print(f"--- {command.name}: {outcome.verdict} in {outcome.seconds:.0f} s", flush=True)
+    outcome = Outcome(stage, command, passed, failed, skipped, seconds, cpu, log)
+    say(f"--- {command.name}: {outcome.verdict} in {outcome.seconds:.0f} s", log)
     if failed and "KUBECONFIG" in environment:
-        wait((str(ROOT / "tests/e2e/diagnose"),), environment)
+        wait((str(ROOT / "tests/e2e/diagnose"),), environment, log)
     return outcome
+
+
+class Lanes:
+    """Runs lists of commands side by side, and prints each command's output in one piece."""
+
+    def __init__(self) -> None:
+        self._printing = threading.Lock()
+        self._running: dict[str, float] = {}
+        LOGS.mkdir(parents=True, exist_ok=True)
+
+    def run(self, *lanes: Sequence[tuple[str, Command]]) -> list[Outcome]:
+        """Return the outcomes, lane after lane."""
+        ended = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+        beat.start()
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            outcomes = [outcome for lane in pool.map(self._lane, lanes) for outcome in lane]
+        ended.set()
+        beat.join()
+        return outcomes
+
+    def _lane(self, lane: Sequence[tuple[str, Command]]) -> list[Outcome]:
+        return [self._one(stage, command) for stage, command in lane]
+
+    def _one(self, stage: str, command: Command) -> Outcome:
+        log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
+        log.write_bytes(b"")
+        self._running[command.name] = time.monotonic()
+        outcome = run(stage, command, log)
+        del self._running[command.name]
+        with self._printing:
+            sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
+            sys.stdout.flush()
+        return outcome
+
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(HEARTBEAT):
+            now = time.monotonic()
+            names = ", ".join(f"{name} for {now - since:.0f} s" for name, since in list(self._running.items()))
+            with self._printing:
+                say(f"... running: {names}")
 
 
 def selected(names: list[str]) -> Iterator[tuple[str, Command]]:
@@ -211,20 +308,51 @@ def selected(names: list[str]) -> Iterator[tuple[str, Command]]:
             sys.exit(f"tests/run.py: no stage {name!r}; known: {', '.join(known)}, molecule:<{'|'.join(scenarios())}>")
 
 
-def summary(outcomes: list[Outcome]) -> int:
-    """Print the table of stages and the closing line; return the exit status."""
-    print(f"\n{'stage':<12} {'what':<28} {'time':>7}  result")
+def summary(outcomes: list[Outcome], seconds: float | None = None) -> int:
+    """Print the table of stages, what failed, and the closing line; return the exit status."""
+    print(f"\n{'stage':<12} {'what':<28} {'time':>7} {'cpu':>7}  result")
     for outcome in outcomes:
         skipped = f" ({outcome.skipped} skipped)" if outcome.skipped else ""
-        minutes, seconds = divmod(round(outcome.seconds), 60)
-        print(
-            f"{outcome.stage:<12} {outcome.command.name:<28} {minutes:>3}:{seconds:02d}    {outcome.verdict}{skipped}"
-        )
-    minutes, seconds = divmod(round(sum(outcome.seconds for outcome in outcomes)), 60)
-    print(f"{'total':<12} {'':<28} {minutes:>3}:{seconds:02d}")
+        times = f"{clock(outcome.seconds):>7} {clock(outcome.cpu):>7}"
+        print(f"{outcome.stage:<12} {outcome.command.name:<28} {times}  {outcome.verdict}{skipped}")
+    total = sum(outcome.seconds for outcome in outcomes) if seconds is None else seconds
+    print(f"{'total':<12} {'':<28} {clock(total):>7} {clock(sum(outcome.cpu for outcome in outcomes)):>7}")
+    for outcome in outcomes:
+        if outcome.failed and outcome.log:
+            print(f"\n{outcome.command.name} failed ({outcome.log.relative_to(ROOT)} has all of it):")
+            print("\n".join(telling(outcome.log.read_text(encoding="utf-8", errors="replace"))))
     passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
     print(f"\ntests: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
     return 1 if failed else 0
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def telling(log: str) -> list[str]:
+    """Return the lines of a failed command's output that most likely say why, shortened."""
+    # Without the heading and the last line, which are this program's own.
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith("--- ")][2:]
+    chosen = [line for line in lines if TELLING.search(line)][:REPEATED] or lines[-REPEATED:]
+    return [f"  {line[:400]}" for line in chosen]
+
+
+def everything() -> list[Outcome]:
+    """Run all stages: the sources' beside the cluster's."""
+    known = stages()
+
+    def commands(*names: str) -> list[tuple[str, Command]]:
+        return [(name, command) for name in names for command in known[name]]
+
+    outcomes = [run(stage, command) for stage, command in commands("setup")]
+    if any(outcome.failed for outcome in outcomes):
+        return outcomes
+    cluster = [name for name in known if name not in (*SOURCES, *ALONE)]
+    outcomes += Lanes().run(commands(*cluster), commands(*SOURCES))
+    return [*outcomes, *(run(stage, command) for stage, command in commands("coverage"))]
 
 
 def main() -> int:
@@ -233,13 +361,17 @@ def main() -> int:
         for name, commands in stages().items():
             print(f"{name:<12} {', '.join(command.name for command in commands)}")
         return 0
+    start = time.monotonic()
     outcomes = []
-    for stage, command in selected(sys.argv[1:]):
+    if not sys.argv[1:]:
+        outcomes = everything()
+    for stage, command in selected(sys.argv[1:]) if sys.argv[1:] else ():
         outcomes.append(run(stage, command))
         if stage == "setup" and outcomes[-1].failed:
-            print("Nothing else can run without its tools.", file=sys.stderr)
             break
-    return summary(outcomes)
+    if outcomes[0].failed and outcomes[0].stage == "setup":
+        print("Nothing else can run without its tools.", file=sys.stderr)
+    return summary(outcomes, time.monotonic() - start)
 
 
 if __name__ == "__main__":

@@ -247,6 +247,7 @@ options:
   ca_bundle:
     description:
       - Certificates in PEM that pachd trusts in addition to those in its image.
-      - Workers do not get them; a pipeline that talks to such an endpoint itself needs a C(pod_patch).
+      - pachd does not hand them on to its workers; pipelines need the C(pod_patch) that
+        M(pachops.pachyderm.pachyderm_deploy) returns.
     type: str
 """

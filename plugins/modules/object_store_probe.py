@@ -13,8 +13,9 @@ description:
   - Lists, reads a missing object, writes, reads and deletes one of its own, as pachd does at each start.
   - Goes on after a failure, so that one run names every missing permission, a wrong region, a clock that is off,
     TLS that fails, and keys of an existing bucket that are spelt in another way than the configuration says.
-  - Runs on the controller. With O(role_arn) it has the cluster issue a token of pachd's service
-    account and assumes the role with it, so that IRSA's whole chain is tried without an image.
+  - Runs on the controller. With O(role_arn) or O(google_service_account) it has the cluster issue a token of pachd's
+    service account and exchanges that as a pod would (IRSA, Workload Identity), so that the whole chain is tried before
+    any pod runs, and without an image.
 author:
   - The pachops.pachyderm contributors (@pachops)
 extends_documentation_fragment:
@@ -73,8 +74,15 @@ options:
   role_arn:
     description: Role that O(service_account) assumes.
     type: str
+  google_service_account:
+    description: Address of the Google service account that O(service_account) acts as.
+    type: str
+  workload_pool:
+    description: The cluster's workload pool, C(PROJECT.svc.id.goog), for O(google_service_account).
+    type: str
   service_account:
-    description: Name of the Kubernetes service account whose token is used for O(role_arn).
+    description:
+      - Name of the Kubernetes service account whose token is used for O(role_arn) or O(google_service_account).
     type: str
     default: pachyderm
   namespace:
@@ -82,7 +90,13 @@ options:
     type: str
     default: pachyderm
   sts_endpoint_url:
-    description: Address of the STS API, where it is not AWS's own.
+    description: Address of AWS's STS API, where it is not AWS's own.
+    type: str
+  sts_endpoint:
+    description: Address of Google's Security Token Service, where it is not Google's own.
+    type: str
+  iam_credentials_endpoint:
+    description: Address of Google's IAM Service Account Credentials API, where it is not Google's own.
     type: str
   kubeconfig:
     description: The kubeconfig, for O(service_account).
@@ -110,6 +124,14 @@ EXAMPLES = r"""
     bucket: acme-pachyderm
     region: eu-central-1
     role_arn: arn:aws:iam::123456789012:role/pachyderm
+    namespace: pachyderm
+
+- name: Try out what it may do by Workload Identity
+  pachops.pachyderm.object_store_probe:
+    backend: gcp
+    bucket: acme-pachyderm
+    google_service_account: pachyderm@acme-data.iam.gserviceaccount.com
+    workload_pool: acme-data.svc.id.goog
     namespace: pachyderm
 """
 
@@ -139,24 +161,28 @@ spelling:
 """
 
 import configparser
-import json
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import (
-    ClusterError,
     InputError,
     PachopsError,
     StorageError,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.findings import error
+from ansible_collections.pachops.pachyderm.plugins.module_utils.gcp import workload_identity
 from ansible_collections.pachops.pachyderm.plugins.module_utils.gcp.client import (
     GCP_ARGUMENT_SPEC,
     GCP_MUTUALLY_EXCLUSIVE,
+    ApiError,
+    Gcp,
+    endpoints_from,
     from_options,
 )
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.gcp.client import connect as connect_gcp
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect as connect_kube
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.tokens import service_account_token
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.probe import (
     Refused,
@@ -169,6 +195,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.probe_gcs
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.probe_s3 import S3Access, S3Target
 
 PAUSE = 5.0
+AWS_AUDIENCE = "sts.amazonaws.com"
 
 
 def key_pair(options: dict[str, Any]) -> tuple[str, str, str]:
@@ -191,37 +218,56 @@ def key_pair(options: dict[str, Any]) -> tuple[str, str, str]:
         ) from cause
 
 
-def issued_token(options: dict[str, Any]) -> str:
-    """A token of pachd's service account, as the cluster puts it into pods for IRSA."""
-    kube = connect(options["kubeconfig"], options["context"])
-    name = f"{options['namespace']}/{options['service_account']}"
-    request = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"audiences": ["sts.amazonaws.com"], "expirationSeconds": 900},
-    }
+def issued_token(options: dict[str, Any], audience: str) -> str:
+    """A token of pachd's service account, as the cluster puts it into pods."""
+    kube = connect_kube(options["kubeconfig"], options["context"])
     try:
-        answer = kube.request(
-            "POST",
-            f"/api/v1/namespaces/{options['namespace']}/serviceaccounts/{options['service_account']}/token",
-            body=json.dumps(request),
-        )
+        return service_account_token(kube, options["namespace"], options["service_account"], audience)
     finally:
         kube.close()
-    if answer.status >= 300:
-        raise ClusterError(
-            "the cluster issues no token for the service account",
-            where=name,
-            why=f"{answer.status} {(answer.json() or {}).get('message', '')}".strip(),
-            fix="Create the service account first, and see that you may create serviceaccounts/token.",
-        )
-    return str(answer.json()["status"]["token"])
+
+
+def act_as(options: dict[str, Any]) -> Gcp:
+    """A session of the Google service account, by Workload Identity."""
+    email, pool = options["google_service_account"], options["workload_pool"]
+    who = f"{options['namespace']}/{options['service_account']}"
+    given: dict[str, Any] = {
+        "project": options["project"] or "",
+        "endpoints": endpoints_from(options),
+        "ca_file": options["ca_file"] or "",
+        "patience": float(options["api_timeout"]),
+    }
+    token = issued_token(options, pool)
+    cluster = workload_identity.issuer(token)
+    try:
+        federated = workload_identity.federated_token(connect_gcp(anonymous=True, **given), pool, token)
+    except ApiError as error:
+        raise Refused(
+            "credentials",
+            f"Google does not take the cluster's token of {who}: {error.why}",
+            f"See that Workload Identity is switched on for the cluster ({cluster}, GKE only) with the pool {pool}.",
+        ) from error
+    session = connect_gcp(access_token=federated, **given)
+    session.principal = who
+    try:
+        session = connect_gcp(access_token=workload_identity.access_token(session, email), **given)
+    except ApiError as error:
+        raise Refused(
+            "credentials",
+            f"{who} may not act as {email}: {error.why}",
+            error.fix
+            if error.reason == "SERVICE_DISABLED"
+            else f"Bind roles/iam.workloadIdentityUser on it to serviceAccount:{pool}[{who}].",
+        ) from error
+    session.principal = email
+    return session
 
 
 def target_of(options: dict[str, Any]) -> Target:
     """The bucket, with the credentials that were given."""
     if options["backend"] == "gcp":
-        return GcsTarget(from_options(options), options["bucket"])
+        session = act_as(options) if options["google_service_account"] else from_options(options)
+        return GcsTarget(session, options["bucket"])
     key, secret, token = key_pair(options)
     return S3Target(
         S3Access(
@@ -234,7 +280,7 @@ def target_of(options: dict[str, Any]) -> Target:
             acl=options["upload_acl"],
             verify=options["ca_file"] or True,
             role_arn=options["role_arn"] or "",
-            web_identity_token=issued_token(options) if options["role_arn"] else "",
+            web_identity_token=issued_token(options, AWS_AUDIENCE) if options["role_arn"] else "",
             sts_endpoint=options["sts_endpoint_url"] or "",
         )
     )
@@ -292,14 +338,22 @@ def main() -> None:
             "aws_credentials_file": {"type": "path"},
             "upload_acl": {"type": "str", "default": "bucket-owner-full-control"},
             "role_arn": {"type": "str"},
+            "google_service_account": {"type": "str"},
+            "workload_pool": {"type": "str"},
             "service_account": {"type": "str", "default": "pachyderm"},
             "namespace": {"type": "str", "default": "pachyderm"},
             "sts_endpoint_url": {"type": "str"},
+            "sts_endpoint": {"type": "str"},
+            "iam_credentials_endpoint": {"type": "str"},
             "kubeconfig": {"type": "path"},
             "context": {"type": "str"},
             "wait_timeout": {"type": "int", "default": 0},
         },
-        mutually_exclusive=[*GCP_MUTUALLY_EXCLUSIVE, ("aws_credentials_file", "access_key")],
+        mutually_exclusive=[
+            (*GCP_MUTUALLY_EXCLUSIVE[0], "google_service_account"),
+            ("aws_credentials_file", "access_key", "role_arn"),
+        ],
+        required_together=[("google_service_account", "workload_pool")],
         supports_check_mode=True,
     )
     try:

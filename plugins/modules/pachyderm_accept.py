@@ -152,6 +152,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         expected,
         token=params["token"] or "",
         pipeline_image=params["pipeline_image"] or "",
+        pod_patch=deployment.recorded_pod_patch(kube, namespace) if params["pipeline_image"] else "",
         write=not module.check_mode,
         timeout=params["timeout"],
         progress=Progress(),

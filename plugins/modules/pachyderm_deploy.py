@@ -131,6 +131,15 @@ objects:
       namespace: pachyderm
       name: pachd
       action: updated
+pipeline_pod_patch:
+  description:
+    - The C(pod_patch) that every pipeline needs so that its pods get what pachd gets by O(ca_bundle), O(host_aliases),
+      O(extra_env), O(extra_volumes) and O(extra_volume_mounts), because pachd does not hand these on.
+    - Empty where none of them is set.
+    - It is also under C(pipeline-pod-patch) in the ConfigMap C(pachops-installation).
+  returned: success
+  type: str
+  sample: '[{"op":"add","path":"/hostAliases","value":[{"ip":"192.0.2.7","hostnames":["s3.example.com"]}]}]'
 images:
   description: The images in use, by component.
   returned: success
@@ -196,6 +205,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             }
             for change in outcome.changes
         ],
+        "pipeline_pod_patch": outcome.pipeline_pod_patch,
         "images": dict(settings.images),
         "seconds": outcome.seconds,
         "duration": round(time.monotonic() - started, 2),

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import files
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = Path("/var/lib/pachops/pachops/kubeconfig")
@@ -102,19 +104,26 @@ class Cluster:
 
     def put(self, namespace: str, repo: str, source: Path) -> None:
         """Bring a file into a repo."""
-        with files.connected(self.kube, namespace) as pachd:
+        with self._pachd(namespace) as pachd:
             files.copy_in(pachd, source, repo, "master", f"/{source.name}", write=True)
 
     def content(self, namespace: str, repo: str, path: str) -> files.Content | None:
         """Return the content of a file in a repo."""
-        with files.connected(self.kube, namespace) as pachd:
+        with self._pachd(namespace) as pachd:
             return files.remote(pachd, repo, "master", path)
 
     def ids(self, namespace: str) -> tuple[str, str]:
         """Return what pachd says of itself: cluster id and deployment id."""
-        with files.connected(self.kube, namespace) as pachd:
+        with self._pachd(namespace) as pachd:
             cluster = pachd.cluster()
             return cluster.id, cluster.deployment_id
+
+    @contextlib.contextmanager
+    def _pachd(self, namespace: str) -> Iterator[Pachd]:
+        # What an earlier test killed makes every pachd unready for a moment, not only the one that it looked at.
+        wait_for(self.kube, Ref("apps/v1", "Deployment", namespace, "pachd"), 120)
+        with files.connected(self.kube, namespace) as pachd:
+            yield pachd
 
 
 @contextlib.contextmanager

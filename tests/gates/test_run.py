@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -45,6 +46,34 @@ def test_one_failure_fails_the_run_and_the_last_line_says_so(capfd: pytest.Captu
     assert run.summary(outcomes[:1]) == 0
 
 
+def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    # Each waits for the other's file: one after the other they would wait for ever.
+    meet = "touch {0}; until [ -e {1} ]; do sleep 0.05; done"
+    left = Command("left", ("timeout", "10", "bash", "-c", meet.format("a", "b")))
+    right = Command("right", ("timeout", "10", "bash", "-c", meet.format("b", "a")))
+    wrong = Command("wrong", ("bash", "-c", "echo usual; echo 'fatal: no such thing'; exit 3"))
+    outcomes = run.Lanes().run([("one", left)], [("two", right), ("two", wrong)])
+    assert [outcome.failed for outcome in outcomes] == [0, 0, 1]
+    capfd.readouterr()
+    assert run.summary(outcomes) == 1
+    printed = capfd.readouterr().out
+    assert "wrong failed (two-wrong.log has all of it):\n  fatal: no such thing\n\ntests: 2 passed, 1 failed" in printed
+
+
+def test_all_stages_are_in_one_lane_or_the_other() -> None:
+    assert set(run.SOURCES) | set(run.ALONE) < set(run.stages())
+
+
+def test_processor_time_is_that_of_the_children_too() -> None:
+    busy = "import time\nwhile time.process_time() < 0.2: pass"
+    _status, cpu = run.wait(("bash", "-c", f"{sys.executable} -c '{busy}'; true"), dict(os.environ))
+    assert 0.2 <= cpu < 2
+
+
 def test_what_takes_too_long_fails() -> None:
     assert outcome("sleep", "0.2", limit=0.1).failed == 1
     assert outcome("true", limit=60).failed == 0
@@ -53,7 +82,7 @@ def test_what_takes_too_long_fails() -> None:
 def test_what_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "LONGEST", 1)
     started = time.monotonic()
-    assert run.wait(("bash", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60"), dict(os.environ)) == 124
+    assert run.wait(("bash", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60"), dict(os.environ)) == (124, 0.0)
     assert time.monotonic() - started < 15
     child = int((tmp_path / "pid").read_text(encoding="utf-8"))
     deadline = time.monotonic() + 10

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Google's REST APIs as the engine uses them: credentials, retries, and errors that name the cause.
 
-Two APIs are called, Cloud Storage's JSON API and IAM's service-account API; their shapes are those of the discovery
-documents ``storage:v1`` and ``iam:v1``.  Every endpoint can be replaced: by a private or regional one, or
-by an emulator.
+The APIs' shapes are those of the discovery documents ``storage:v1``, ``iam:v1``, ``iamcredentials:v1`` and ``sts:v1``.
+Every endpoint can be replaced: by a private or regional one, or by an emulator.
 """
 
 from __future__ import annotations
@@ -39,6 +38,8 @@ class Endpoints:
     storage: str = "https://storage.googleapis.com"
     iam: str = "https://iam.googleapis.com"
     token: str = ""
+    sts: str = "https://sts.googleapis.com"
+    iam_credentials: str = "https://iamcredentials.googleapis.com"
 
 
 class ApiError(CloudError):
@@ -362,12 +363,14 @@ def connect(
     access_token: str = "",
     credentials_file: str = "",
     credentials_json: str = "",
+    anonymous: bool = False,
     endpoints: Endpoints = Endpoints(),
     ca_file: str = "",
     patience: float = 120.0,
 ) -> Gcp:
     """Build a session from the first of: access token, credentials' JSON, credentials file, application default.
 
+    :param anonymous: use no credentials at all.
     :param credentials_json: a service account's key, or any other credentials document that google-auth reads.
     :raises InputError: google-auth is missing, or the credentials cannot be read.
     """
@@ -375,6 +378,7 @@ def connect(
         import google.auth
         import google.auth.transport.requests as transport
         import requests
+        from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
         from google.oauth2.credentials import Credentials
     except ImportError as error:
@@ -390,7 +394,9 @@ def connect(
     token_request = transport.Request(session=plain)
     credentials: Any
     try:
-        if access_token:
+        if anonymous:
+            credentials = AnonymousCredentials()
+        elif access_token:
             credentials = Credentials(token=access_token)
         elif credentials_json or credentials_file:
             document = _document(credentials_json, credentials_file)
@@ -462,6 +468,17 @@ def _document(text: str, path: str) -> dict[str, Any]:
     return document
 
 
+def endpoints_from(options: Mapping[str, Any]) -> Endpoints:
+    """Take the endpoints from a module's options; those that it does not have are Google's own."""
+    return Endpoints(
+        storage=options["storage_endpoint"].rstrip("/"),
+        iam=options["iam_endpoint"].rstrip("/"),
+        token=options.get("token_endpoint") or "",
+        sts=(options.get("sts_endpoint") or Endpoints.sts).rstrip("/"),
+        iam_credentials=(options.get("iam_credentials_endpoint") or Endpoints.iam_credentials).rstrip("/"),
+    )
+
+
 def from_options(options: Mapping[str, Any]) -> Gcp:
     """Connect as a module's options say; their names are those of :data:`GCP_ARGUMENT_SPEC`."""
     return connect(
@@ -469,11 +486,7 @@ def from_options(options: Mapping[str, Any]) -> Gcp:
         access_token=options.get("access_token") or "",
         credentials_file=options.get("credentials_file") or "",
         credentials_json=options.get("credentials_json") or "",
-        endpoints=Endpoints(
-            storage=options["storage_endpoint"].rstrip("/"),
-            iam=options["iam_endpoint"].rstrip("/"),
-            token=options.get("token_endpoint") or "",
-        ),
+        endpoints=endpoints_from(options),
         ca_file=options.get("ca_file") or "",
         patience=float(options["api_timeout"]),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,9 @@ _NODES = "unable to access kubernetes nodeslist"
 _LOGS = "unable to access kubernetes logs"
 _FORBIDDEN = "forbidden"
 _LOG_LINES = 5000
+# pachd stays Ready while its etcd is replaced, and refuses until its client has found the new one.
+_PASSING = re.compile(r"etcd|unavailable|transport|connection (refused|reset|closed)", re.IGNORECASE)
+_SETTLING = 45.0
 _JOB_SUCCESS, _JOB_FAILURES = 3, {2: "failed", 4: "was killed"}
 
 
@@ -68,8 +72,10 @@ def prove(
     *,
     token: str = "",
     pipeline_image: str = "",
+    pod_patch: str = "",
     write: bool = True,
     timeout: float = 120.0,
+    settling: float = _SETTLING,
     progress: Progress | None = None,
     connect: Callable[..., Pachd] = Pachd,
 ) -> Proof:
@@ -79,7 +85,9 @@ def prove(
         authentication is active.
     :param pipeline_image: image for a copying pipeline (it has to hold ``cp``); "" leaves that proof out.
     :param write: False leaves out the proofs that write, for check mode.
+    :param pod_patch: what the installation's pipelines need to reach what pachd reaches.
     :param timeout: seconds for one call and for the pipeline's job.
+    :param settling: seconds for which pachd may refuse because it has no connection to its etcd.
     :raises PachopsError: there is no ready pachd pod, or it cannot be reached.
     """
     progress = progress or Progress()
@@ -99,10 +107,14 @@ def prove(
             if not write:
                 return Proof(version, found)
             progress.update(detail="a file goes through the object store", done=2, total=4, unit="proofs")
-            found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name)))
+            found.append(_guarded("object-store", lambda: _round_trip(pachd, namespace, name), settling))
             if pipeline_image:
                 progress.update(detail="a pipeline runs", done=3, total=4, unit="proofs")
-                found.append(_guarded("pipeline", lambda: _pipeline(pachd, pipeline_image, timeout, progress)))
+                found.append(
+                    _guarded(
+                        "pipeline", lambda: _pipeline(pachd, pipeline_image, pod_patch, timeout, progress), settling
+                    )
+                )
     progress.update(done=4, total=4, unit="proofs")
     return Proof(version, found)
 
@@ -183,14 +195,19 @@ def _message(line: str) -> str:
     return line[line.index(_COMPLAINT) :].partition(" error: ")[0].rstrip('"\\')
 
 
-def _guarded(check: str, proof: Callable[[], Finding]) -> Finding:
-    try:
-        return proof()
-    except PachdError as error:
-        if "no authentication token" in error.why:
-            fix = "Give pachyderm_auth_token, a token of a user who may create repos."
-            return findings.warning(check, "not tried: authentication is active", "a token", fix)
-        return findings.error(check, str(error), "no error", "Run `ansible-playbook playbooks/doctor.yml`.")
+def _guarded(check: str, proof: Callable[[], Finding], settling: float = _SETTLING) -> Finding:
+    """Return the proof's finding; an error that may pass by itself counts once it has stood ``settling`` seconds."""
+    started = time.monotonic()
+    while True:
+        try:
+            return proof()
+        except PachdError as error:
+            if "no authentication token" in error.why:
+                fix = "Give pachyderm_auth_token, a token of a user who may create repos."
+                return findings.warning(check, "not tried: authentication is active", "a token", fix)
+            if not _PASSING.search(error.why) or time.monotonic() - started >= settling:
+                return findings.error(check, str(error), "no error", "Run `ansible-playbook playbooks/doctor.yml`.")
+        time.sleep(1)
 
 
 def _round_trip(pachd: Pachd, namespace: str, pod: str) -> Finding:
@@ -214,7 +231,7 @@ def _round_trip(pachd: Pachd, namespace: str, pod: str) -> Finding:
     return findings.error("object-store", f"{len(back)} other bytes came back", f"the same {size}", fix)
 
 
-def _pipeline(pachd: Pachd, image: str, timeout: float, progress: Progress) -> Finding:
+def _pipeline(pachd: Pachd, image: str, pod_patch: str, timeout: float, progress: Progress) -> Finding:
     name = f"{REPO_PREFIX}{hashlib.sha256(str(time.time_ns()).encode()).hexdigest()[:8]}"
     source, content = f"{name}-in", b"through a pipeline\n"
     pps = pachd.pps_pb2
@@ -222,6 +239,7 @@ def _pipeline(pachd: Pachd, image: str, timeout: float, progress: Progress) -> F
         pipeline=pps.Pipeline(name=name),
         transform=pps.Transform(image=image, cmd=["cp", f"/pfs/{source}{PATH}", f"/pfs/out{PATH}"]),
         input=pps.Input(pfs=pps.PFSInput(repo=source, branch=BRANCH, glob="/*")),
+        pod_patch=pod_patch,
     )
     pachd.create_repo(source)
     try:

@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, WaitError
 from ..kube.apply import compare
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
 from ..progress import Progress
 from . import manifests, storage_secret
 from .settings import Settings
+from .start_failures import fix_for
 
 Object = dict[str, Any]
 
@@ -39,11 +40,13 @@ class Outcome:
     :param changes: one per object, in order; unchanged ones included.
     :param cluster_deployment_id: the id that pachctl's contexts remember.
     :param id_origin: ``given``, ``recorded`` or ``generated``.
+    :param pipeline_pod_patch: what pipelines need in ``pod_patch`` to reach what pachd reaches; "" for nothing.
     :param seconds: wall time per component.
     """
 
     cluster_deployment_id: str = ""
     id_origin: str = "recorded"
+    pipeline_pod_patch: str = ""
     changes: list[Change] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -84,6 +87,7 @@ def deploy(
     settings = _with_deployment_id(kube, settings, outcome, check_mode=check_mode)
     if "pachd" in components and not checksum:
         checksum = secret_checksum(kube, settings.namespace, required=not check_mode)
+    outcome.pipeline_pod_patch = manifests.pipeline_pod_patch(settings)
     _ensure_namespace(kube, settings.namespace, outcome, check_mode=check_mode)
     timeouts = {"etcd": etcd_timeout, "pachd": pachd_timeout, "dash": pachd_timeout}
     for name in components:
@@ -97,11 +101,22 @@ def deploy(
         if not check_mode:
             for obj in objects:
                 if obj["kind"] in ("StatefulSet", "Deployment"):
-                    wait_for(kube, Ref.of(obj), timeouts[name], progress)
+                    _wait(kube, Ref.of(obj), timeouts[name], progress, settings.backend)
         outcome.seconds[name] = round(time.monotonic() - started, 2)
     if set(components) == set(manifests.COMPONENTS):
         outcome.changes += _prune(kube, settings, check_mode=check_mode)
     return outcome
+
+
+def _wait(kube: Kube, ref: Ref, timeout: float, progress: Progress, backend: str) -> None:
+    """Wait until a workload is ready; where pachd's last words tell what its bucket lacks, say what mends it."""
+    try:
+        wait_for(kube, ref, timeout, progress)
+    except WaitError as error:
+        fix = fix_for(error.why, backend)
+        if not fix:
+            raise
+        raise WaitError(error.what, where=error.where, why=error.why, fix=fix) from error
 
 
 def secret_checksum(kube: Kube, namespace: str, *, required: bool) -> str:
@@ -245,6 +260,12 @@ def deployment_id(kube: Kube, namespace: str) -> str:
             if variable["name"] == "CLUSTER_DEPLOYMENT_ID":
                 return str(variable.get("value") or "")
     return ""
+
+
+def recorded_pod_patch(kube: Kube, namespace: str) -> str:
+    """Return the ``pod_patch`` that the installation's pipelines need, as its deployment wrote it down; "" for none."""
+    record = kube.get(Ref("v1", "ConfigMap", namespace, manifests.INSTALLATION_NAME))
+    return str(((record or {}).get("data") or {}).get(manifests.POD_PATCH_KEY, ""))
 
 
 def _with_deployment_id(kube: Kube, settings: Settings, outcome: Outcome, *, check_mode: bool) -> Settings:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ SECRET_CHECKSUM_ANNOTATION = "pachops.io/storage-secret-checksum"  # noqa: S105 
 CA_CHECKSUM_ANNOTATION = "pachops.io/ca-bundle-checksum"
 
 INSTALLATION_NAME = "pachops-installation"
+# Where whoever writes pipelines finds what their pods need: a key of that ConfigMap.
+POD_PATCH_KEY = "pipeline-pod-patch"
 STORAGE_SECRET = SECRET_NAME
 ETCD_DATA = "/var/data/etcd"
 ETCD_CLIENT_PORT = 2379
@@ -149,7 +152,7 @@ def _base(settings: Settings) -> list[Object]:
 def _installation(settings: Settings) -> Object:
     # What has to outlive every redeploy. CLUSTER_DEPLOYMENT_ID above all: pachctl compares it with what its context
     # remembers, and a new one locks every user out with "connected to the wrong cluster".
-    return {
+    record: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _meta(settings, INSTALLATION_NAME, "pachyderm"),
@@ -161,6 +164,10 @@ def _installation(settings: Settings) -> Object:
             "pachyderm-version": settings.release.version,
         },
     }
+    patch = pipeline_pod_patch(settings)
+    if patch:
+        record["data"][POD_PATCH_KEY] = patch
+    return record
 
 
 def _service_accounts(settings: Settings) -> list[Object]:
@@ -456,10 +463,7 @@ def pachd_environment(settings: Settings) -> list[Object]:
         "STORAGE_PUT_FILE_CONCURRENCY_LIMIT": str(settings.put_file_concurrency),
         "STORAGE_V2": "false",
     }
-    if settings.ca_bundle:
-        # A second directory: Go goes on reading the bundle that the image carries.
-        plain["SSL_CERT_DIR"] = f"/etc/ssl/certs:{CA_DIRECTORY}"
-    plain.update(settings.extra_env)
+    plain.update(_surroundings(settings)[0])
     environment: list[Object] = [{"name": name, "value": value} for name, value in plain.items()]
     environment += [
         _field("PACHD_POD_NAME", "metadata.name"),
@@ -481,6 +485,46 @@ def pachd_environment(settings: Settings) -> list[Object]:
         for secret_key, variable in ENVIRONMENT.items()
     ]
     return environment
+
+
+def _surroundings(settings: Settings) -> tuple[dict[str, str], list[Object], list[Object]]:
+    """Return the variables, volumes and mounts by which a pod finds and trusts what is outside of the cluster."""
+    variables: dict[str, str] = {}
+    volumes: list[Object] = []
+    mounts: list[Object] = []
+    if settings.ca_bundle:
+        # A second directory: Go goes on reading the bundle that the image carries.
+        variables["SSL_CERT_DIR"] = f"/etc/ssl/certs:{CA_DIRECTORY}"
+        mounts.append({"name": "pachyderm-ca", "mountPath": CA_DIRECTORY})
+        volumes.append({"name": "pachyderm-ca", "configMap": {"name": "pachyderm-ca"}})
+    return (
+        {**variables, **settings.extra_env},
+        [*volumes, *settings.extra_volumes],
+        [*mounts, *settings.extra_volume_mounts],
+    )
+
+
+def pipeline_pod_patch(settings: Settings) -> str:
+    """Return the ``pod_patch`` that a pipeline needs so that its pods reach what pachd reaches; "" where none is.
+
+    pachd makes its workers' pods itself (``workerPodSpec`` in ``src/server/pps/server/worker_rc.go`` of v1.13.4).  It
+    hands the storage secret and IAM_ROLE on, and the service account has its own annotations; certificates, host
+    aliases and further variables it does not hand on, and the storage sidecar talks to the bucket like pachd.  A
+    pipeline's specification takes a JSON patch (RFC 6902) of the pod's: container 0 is the user's (and talks to the
+    bucket of an egress), container 1 the sidecar.
+    """
+    variables, volumes, mounts = _surroundings(settings)
+    operations: list[Object] = [{"op": "add", "path": "/volumes/-", "value": volume} for volume in volumes]
+    for container in (0, 1):
+        prefix = f"/containers/{container}"
+        operations += [{"op": "add", "path": f"{prefix}/volumeMounts/-", "value": mount} for mount in mounts]
+        operations += [
+            {"op": "add", "path": f"{prefix}/env/-", "value": {"name": name, "value": value}}
+            for name, value in variables.items()
+        ]
+    if settings.host_aliases:
+        operations.append({"op": "add", "path": "/hostAliases", "value": list(settings.host_aliases)})
+    return json.dumps(operations, separators=(",", ":")) if operations else ""
 
 
 def _pachd_deployment(settings: Settings, checksum: str) -> Object:
@@ -531,13 +575,12 @@ def _pachd_deployment(settings: Settings, checksum: str) -> Object:
         volumes.append({"name": "pachd-tls-cert", "secret": {"secretName": settings.tls.secret_name}})
     if settings.ca_bundle:
         annotations[CA_CHECKSUM_ANNOTATION] = hashlib.sha256(settings.ca_bundle.encode()).hexdigest()
-        mounts.append({"name": "pachyderm-ca", "mountPath": CA_DIRECTORY})
-        volumes.append({"name": "pachyderm-ca", "configMap": {"name": "pachyderm-ca"}})
-    container["volumeMounts"] = [*mounts, *settings.extra_volume_mounts]
+    _variables, more_volumes, more_mounts = _surroundings(settings)
+    container["volumeMounts"] = [*mounts, *more_mounts]
     pod = _pod(settings, container)
     pod["serviceAccountName"] = "pachyderm"
     pod["enableServiceLinks"] = True
-    pod["volumes"] = [*volumes, *settings.extra_volumes]
+    pod["volumes"] = [*volumes, *more_volumes]
     if settings.host_aliases:
         pod["hostAliases"] = list(settings.host_aliases)
     template: Object = {"metadata": {"labels": _pod_labels("pachd")}, "spec": pod}

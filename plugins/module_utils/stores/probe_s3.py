@@ -22,6 +22,7 @@ _CREDENTIALS = {
     "InvalidToken",
     "TokenRefreshRequired",
     "InvalidClientTokenId",
+    "XAdminUserNotFound",  # versitygw's word for an unknown access key
 }
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 
@@ -90,6 +91,8 @@ class S3Target(Target):
             aws_secret_access_key=secret or None,
             aws_session_token=token or None,
         )
+        # boto3 follows a bucket to its region by itself; pachd's SDK does not, so that must not hide a wrong one.
+        self._client.meta.events.register_last("before-parameter-build.s3", _stay)
 
     def _assume(self) -> tuple[str, str, str]:
         import botocore
@@ -199,6 +202,11 @@ class S3Target(Target):
             return Refused("credentials", f"the credentials are refused: {code}: {message}", "Give valid ones.")
         kind = "missing" if code in _MISSING else "denied" if code in _DENIED else "other"
         return Refused(kind, f"{self.where}: {code}: {message}", "")
+
+
+def _stay(context: dict[str, Any], **_given: Any) -> None:
+    """Tell botocore's S3RegionRedirectorv2 that it has redirected this request already."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _skew(headers: Mapping[str, Any]) -> str:

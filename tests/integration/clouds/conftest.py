@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What unit tests have, for integration tests too."""
+"""``play_role``: sequences of a role's runs, each sequence in one ansible-playbook."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,13 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-_SPEC = importlib.util.spec_from_file_location("unit_conftest", Path(__file__).parents[2] / "unit" / "conftest.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_UNIT = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_UNIT)
-run_module = _UNIT.run_module
 
 
 class Step(dict[str, Any]):

@@ -38,7 +38,7 @@ class Call:
 class Discovery:
     """The methods of the named APIs, found by HTTP method and path."""
 
-    def __init__(self, names: tuple[str, ...] = ("storage.v1", "iam.v1")) -> None:
+    def __init__(self, names: tuple[str, ...] = ("storage.v1", "iam.v1", "iamcredentials.v1", "sts.v1")) -> None:
         self._methods: list[tuple[str, re.Pattern[str], dict[str, Any], dict[str, Any], bool]] = []
         self.parameters: dict[str, set[str]] = {}
         for name in names:

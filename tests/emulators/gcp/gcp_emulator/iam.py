@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""IAM's service accounts and their keys."""
+"""IAM's service accounts, their keys, and access tokens of theirs (IAM Service Account Credentials API)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from .errors import Refusal, service_disabled
 from .state import Account, Project, State
 
 PREFIX = "iam.projects.serviceAccounts."
+CREDENTIALS_PREFIX = "iamcredentials.projects.serviceAccounts."
 
 
 class IamApi:
-    """Answers the calls whose id begins with :data:`PREFIX`."""
+    """Answers the calls whose id begins with :data:`PREFIX` or :data:`CREDENTIALS_PREFIX`."""
 
     def __init__(self, state: State, token_address: Callable[[], str]) -> None:
         self.state = state
@@ -44,10 +45,11 @@ class IamApi:
             "keys.list": self.list_keys,
             "keys.get": self.get_key,
             "keys.delete": self.delete_key,
+            "generateAccessToken": self.generate_access_token,
         }
 
     def handle(self, call: Call, query: dict[str, str], body: dict[str, Any], principal: str) -> dict[str, Any]:
-        handler = self.handlers.get(call.id.removeprefix(PREFIX))
+        handler = self.handlers.get(call.id.removeprefix(PREFIX).removeprefix(CREDENTIALS_PREFIX))
         if handler is None:
             raise Refusal(501, "notImplemented", f"the emulator does not do {call.id}")
         return handler(call.arguments, query, body, principal)
@@ -220,6 +222,20 @@ class IamApi:
         account = self._account(arguments, principal, "iam.serviceAccountKeys.delete")
         del account.keys[self._known(account, arguments["keysId"])]
         return {}
+
+    def generate_access_token(
+        self, arguments: Any, _query: Any, body: dict[str, Any], principal: str
+    ) -> dict[str, Any]:
+        account = self.state.accounts.get(arguments["serviceAccountsId"])
+        if account and "iamcredentials.googleapis.com" in account.project.disabled_services:
+            raise service_disabled("iamcredentials.googleapis.com", account.project.id)
+        account = self._account(arguments, principal, "iam.serviceAccounts.getAccessToken")
+        if arguments["projectsId"] != "-" or not body.get("scope"):
+            raise Refusal(400, "invalid", "Request contains an invalid argument.")
+        seconds = float(body.get("lifetime", "3600s").removesuffix("s"))
+        expires = datetime.fromtimestamp(time.time() + seconds, timezone.utc)
+        token = self.state.issue(f"serviceAccount:{account.email}", seconds)
+        return {"accessToken": token, "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     @staticmethod
     def _known(account: Account, key_id: str) -> str:

@@ -24,8 +24,8 @@ from . import certificates, tokens
 from .discovery import Call, Discovery
 from .errors import Refusal
 from .faults import Faults
+from .iam import CREDENTIALS_PREFIX, IamApi
 from .iam import PREFIX as IAM_PREFIX
-from .iam import IamApi
 from .state import Object, State, dumps
 from .storage import StorageApi, Upload, crc32c, md5
 
@@ -254,7 +254,10 @@ class _Google(_Base):
                 return
             call = self.emulator.discovery.find("GET" if self.command == "HEAD" else self.command, find, query)
             with self.emulator.state.lock:
-                status, body, kind, headers = self._answer_to(call, path, query, data, raw=raw)
+                if call and call.id == "sts.token":
+                    status, body, kind, headers = self._exchange(call, data)
+                else:
+                    status, body, kind, headers = self._answer_to(call, path, query, data, raw=raw)
         except tokens.TokenRefusal as refusal:
             status, body, kind, headers = 400, dumps(refusal.body), "application/json", {}
         except Refusal as refusal:
@@ -293,13 +296,22 @@ class _Google(_Base):
         if call.id == "storage.objects.get" and (raw or query.get("alt") == "media"):
             item = self.emulator.storage.read(call.arguments["bucket"], call.arguments["object"], query, principal)
             return self._media(item)
-        api: Any = self.emulator.iam if call.id.startswith(IAM_PREFIX) else self.emulator.storage
+        api: Any = self.emulator.iam if call.id.startswith((IAM_PREFIX, CREDENTIALS_PREFIX)) else self.emulator.storage
         result = api.handle(call, query, body or {}, principal)
         self.emulator.discovery.check_answer(call, result)
         self._refuse_violations(call)
         if result is None:
             return 204, b"", "application/json", {}
         return 200, dumps(_only(result, query.get("fields"))), "application/json", {}
+
+    def _exchange(self, call: Call, data: bytes) -> tuple[int, bytes, str, dict[str, str]]:
+        body = self._json(data, call)
+        self.emulator.discovery.check_request(call, body)
+        self._refuse_violations(call)
+        result = tokens.federate(self.emulator.state, body)
+        self.emulator.discovery.check_answer(call, result)
+        self._refuse_violations(call)
+        return 200, dumps(result), "application/json", {}
 
     def _json(self, data: bytes, call: Call) -> Any:
         if not data:

@@ -31,6 +31,8 @@ ROLES: dict[str, set[str]] = {
         OBJECTS + "create",
         OBJECTS + "delete",
     },
+    # https://cloud.google.com/iam/docs/roles-permissions/iam
+    "roles/iam.workloadIdentityUser": {"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"},
     "roles/storage.admin": BUCKET_ADMIN | OBJECT_USER | {OBJECTS + "getIamPolicy", OBJECTS + "setIamPolicy"},
 }
 
@@ -131,6 +133,8 @@ class State:
         self.denied: set[tuple[str, str]] = set()
         self.limits = Limits()
         self.metadata: dict[str, str] = {}  # keys: pool, namespace, service_account, google_service_account
+        # Issuer of a cluster's tokens -> its workload pool and its public keys (JWKS).
+        self.clusters: dict[str, dict[str, Any]] = {}
         self.generation = int(time.time() * 1_000_000)
 
     def next_generation(self) -> int:
@@ -209,6 +213,7 @@ class State:
             if change.get("expire_tokens"):
                 for token in self.tokens.values():
                     token.expires = 0.0
+            self.clusters.update(change.get("clusters") or {})
             if "metadata" in change:
                 self.metadata = change["metadata"]
 

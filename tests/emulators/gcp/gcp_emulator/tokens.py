@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The OAuth token endpoint, and the metadata server that GKE gives to pods."""
+"""The OAuth token endpoint, the Security Token Service, and the metadata server that GKE gives to pods."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from .errors import Refusal
 from .state import State
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
 CLOCK_SKEW = 300.0  # seconds that Google tolerates
 WORKLOAD_IDENTITY_USER = "roles/iam.workloadIdentityUser"
 
@@ -60,6 +62,42 @@ def exchange(state: State, form: dict[str, str]) -> dict[str, Any]:
     if account.body.get("disabled"):
         raise TokenRefusal("invalid_grant", "Invalid grant: account disabled")
     return _granted(state, f"serviceAccount:{email}")
+
+
+def federate(state: State, body: dict[str, str]) -> dict[str, Any]:
+    """A cluster's token for a federated one; its signature is held against the cluster's own keys.
+
+    :raises TokenRefusal: an unknown pool or cluster, or a token that is not for it, not by it, or not valid now.
+    """
+    if body.get("grantType") != TOKEN_EXCHANGE or body.get("subjectTokenType") != f"{TOKEN_TYPE}jwt":
+        raise TokenRefusal("invalid_request", "Invalid grant or subject token type.")
+    kind, pool, provider = ([*body.get("audience", "").split(":", 2), "", ""])[:3]
+    cluster = state.clusters.get(provider)
+    if kind != "identitynamespace" or cluster is None or cluster["pool"] != pool:
+        raise TokenRefusal("invalid_target", 'The target service indicated by the "audience" parameters is invalid.')
+    try:
+        head, claims, signature = body["subjectToken"].split(".")
+        header, token = _decode(head), _decode(claims)
+        _public_key(cluster["jwks"], header["kid"]).verify(
+            _raw(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), hashes.SHA256()
+        )
+        _system, _kind, namespace, name = token["sub"].split(":")
+    except (KeyError, ValueError, InvalidSignature) as error:
+        raise TokenRefusal("invalid_grant", f"Error verifying the subject token: {type(error).__name__}") from error
+    if (
+        token["iss"] != provider
+        or pool not in token["aud"]
+        or not token["iat"] - CLOCK_SKEW <= time.time() < token["exp"]
+    ):
+        raise TokenRefusal("invalid_grant", "The audience in ID Token does not match, or the token has expired.")
+    granted = _granted(state, f"serviceAccount:{pool}[{namespace}/{name}]")
+    return {**granted, "issued_token_type": f"{TOKEN_TYPE}access_token"}
+
+
+def _public_key(jwks: dict[str, Any], key_id: str) -> rsa.RSAPublicKey:
+    (key,) = (item for item in jwks["keys"] if item["kid"] == key_id)
+    exponent, modulus = (int.from_bytes(_raw(key[name]), "big") for name in ("e", "n"))
+    return rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
 
 def metadata(state: State, path: str, flavor: str | None) -> tuple[str, str]:

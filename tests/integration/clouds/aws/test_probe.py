@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +206,33 @@ def test_acl_denial_is_told_apart() -> None:
             target.write("k", b"")
 
 
+ISSUER = "oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE"
+
+
+def issued(account: str, audience: str = "sts.amazonaws.com", issuer: str = ISSUER, seconds: int = 900) -> str:
+    """A token of ``namespace:name`` as a cluster issues it; its signature is not looked at."""
+    now = int(time.time())
+    claims = {"iss": f"https://{issuer}", "sub": f"system:serviceaccount:{account}", "aud": [audience], "iat": now}
+    body = base64.urlsafe_b64encode(json.dumps({**claims, "exp": now + seconds}).encode()).decode().rstrip("=")
+    return f"e30.{body}.c2lnbmF0dXJl"
+
+
 def test_irsa_chain(run_module: Any, aws: Any, user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that the cluster issued is exchanged at STS, and what the role may do decides."""
+    """A token that the cluster issued is exchanged at STS; who the role trusts, and what it may do, decides."""
     iam = aws.client("iam")
-    trust = {"Version": "2012-10-17", "Statement": []}
+    provider = iam.create_open_id_connect_provider(Url=f"https://{ISSUER}", ClientIDList=["sts.amazonaws.com"])
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": provider["OpenIDConnectProviderArn"]},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {
+            "StringEquals": {
+                f"{ISSUER}:aud": "sts.amazonaws.com",
+                f"{ISSUER}:sub": ["system:serviceaccount:pachyderm:pachyderm"],
+            }
+        },
+    }
+    trust = {"Version": "2012-10-17", "Statement": [statement]}
     iam.create_role(RoleName="pachyderm", AssumeRolePolicyDocument=json.dumps(trust))
     allow = [
         {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"},
@@ -217,18 +242,33 @@ def test_irsa_chain(run_module: Any, aws: Any, user: Any, monkeypatch: pytest.Mo
     iam.put_role_policy(RoleName="pachyderm", PolicyName="p", PolicyDocument=json.dumps(document))
     asked = []
 
-    def token(given: dict[str, Any]) -> str:
-        asked.append((given["namespace"], given["service_account"]))
-        return "header.claims.signature"
+    def token(given: dict[str, Any], audience: str) -> str:
+        asked.append((given["namespace"], given["service_account"], audience))
+        return issued(f"{given['namespace']}:{given['service_account']}", audience)
 
     monkeypatch.setattr(object_store_probe, "issued_token", token)
     arn = iam.get_role(RoleName="pachyderm")["Role"]["Arn"]
     given = {key: value for key, value in options(aws, user).items() if key not in ("access_key", "secret_key")}
     aws.enforce(after=1)  # STS answers; then the role's policy counts
     result = run_module(object_store_probe.main, **given, role_arn=arn, sts_endpoint_url=aws.address, upload_acl="")
-    assert asked == [("pachyderm", "pachyderm")]
+    assert asked == [("pachyderm", "pachyderm", "sts.amazonaws.com")]
     assert result.failed
     assert result["denied"] == ["s3:DeleteObject"]
+    aws.enforce(after=10**9)
+    assume = {**given, "role_arn": arn, "sts_endpoint_url": aws.address}
+    strangers = {
+        "Not authorized to perform sts:AssumeRoleWithWebIdentity": issued("another:pachyderm"),
+        "Incorrect token audience": issued("pachyderm:pachyderm", "another"),
+        "No OpenIDConnect provider found": issued("pachyderm:pachyderm", issuer="oidc.example.com"),
+        "Token expired": issued("pachyderm:pachyderm", seconds=-1),
+    }
+    for words, stranger in strangers.items():
+        monkeypatch.setattr(object_store_probe, "issued_token", lambda *_given, stranger=stranger: stranger)
+        refused = run_module(object_store_probe.main, **assume)
+        assert refused.failed
+        assert words in refused["msg"]
+        assert "trust policy" in refused["msg"]
+        assert stranger not in json.dumps(refused)
 
 
 def test_missing_audience_is_added() -> None:

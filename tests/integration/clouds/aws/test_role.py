@@ -105,10 +105,13 @@ def test_static_key_is_rotated_with_overlap_and_never_printed(
     play_role: Any, step: Any, base: Any, aws: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "credentials"
-    base.update(aws_storage_identity="static_keys", aws_storage_credentials_file=str(path))
-    first = play_role("aws_storage", base, step("first"), step("again"), flags=("-vvv", "--diff"))
+    aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    base.update(
+        aws_storage_identity="static_keys", aws_storage_credentials_file=str(path), aws_storage_bucket_mode="existing"
+    )
+    first = play_role("aws_storage", base, step("first"), flags=("-vvv", "--diff"))
     assert not first.failed, first.output[-3000:]
-    assert first.changed["again"] == 0
+    assert first.changed == {"first": 4}  # user, grant, key, file
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     old = _key(path)
     second = play_role(
@@ -123,9 +126,20 @@ def test_static_key_is_rotated_with_overlap_and_never_printed(
     assert second.changed["within_overlap"] == 0
     assert second.changed["after_overlap"] == 1
     new = _key(path)
-    held = aws.client("iam").list_access_keys(UserName="pachyderm")["AccessKeyMetadata"]
+    iam = aws.client("iam")
+    held = iam.list_access_keys(UserName="pachyderm")["AccessKeyMetadata"]
     assert [item["AccessKeyId"] for item in held] == [new[0]] != [old[0]]
-    for output in (first.output, second.output):
+    gone = play_role(
+        "aws_storage",
+        base,
+        step("identity", "remove", aws_storage_remove_identity=True),
+        step("nothing", "remove", aws_storage_remove_identity=True, aws_storage_remove_data=BUCKET),
+    )
+    assert not gone.failed, gone.output[-3000:]
+    assert gone.changed == {"identity": 2, "nothing": 0}  # user with key and grant, file; the bucket was there before
+    assert iam.list_users()["Users"] == []
+    assert not path.exists()
+    for output in (first.output, second.output, gone.output):
         for secret in (old[1], new[1], "an-operators-secret"):
             assert secret not in output
 

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "emulators" / "gcp"))
 from gcp_emulator.server import Emulator
@@ -28,6 +33,46 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
     yield emulator
     emulator.stop()
     assert emulator.violations == []
+
+
+class Cluster:
+    """The issuer of a GKE cluster: its address, its public keys, and tokens that it signs."""
+
+    issuer = f"https://container.googleapis.com/v1/projects/{PROJECT}/locations/europe-west3/clusters/one"
+
+    def __init__(self) -> None:
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @staticmethod
+    def _encode(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    def jwks(self) -> dict[str, Any]:
+        numbers = self._key.public_key().public_numbers()
+        modulus, exponent = (self._encode(n.to_bytes(256, "big").lstrip(b"\0")) for n in (numbers.n, numbers.e))
+        return {"keys": [{"kid": "1", "kty": "RSA", "alg": "RS256", "n": modulus, "e": exponent}]}
+
+    def token(self, account: str, audience: str, seconds: int = 900) -> str:
+        """A token of ``namespace:name``."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "sub": f"system:serviceaccount:{account}",
+            "aud": [audience],
+            "iat": now,
+            "exp": now + seconds,
+        }
+        parts = [self._encode(json.dumps(item).encode()) for item in ({"alg": "RS256", "kid": "1"}, claims)]
+        signature = self._key.sign(".".join(parts).encode(), padding.PKCS1v15(), hashes.SHA256())
+        return ".".join([*parts, self._encode(signature)])
+
+
+@pytest.fixture
+def gke(emulator: Emulator) -> Cluster:
+    """A cluster that the emulator knows, in the project's workload pool."""
+    cluster = Cluster()
+    emulator.state.configure({"clusters": {cluster.issuer: {"pool": f"{PROJECT}.svc.id.goog", "jwks": cluster.jwks()}}})
+    return cluster
 
 
 @pytest.fixture

@@ -130,3 +130,87 @@ def test_missing_bucket_and_revoked_key(
     revoked = run_module(object_store_probe.main, **pachd)
     assert revoked.failed
     assert "no access token" in revoked["msg"]
+
+
+POOL = "acme-data.svc.id.goog"
+
+
+@pytest.fixture
+def keyless(run_module: Any, options: dict[str, Any], gke: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Options of the probe by Workload Identity, for an account that pachd's service account may act as."""
+    run_module(gcs_bucket.main, **options, name=BUCKET, location="EU")
+    identity = {"pool": POOL, "namespace": "pachyderm", "service_account": "pachyderm"}
+    run_module(gcp_service_account.main, **options, name="pachyderm", workload_identity=[identity])
+    _grant(run_module, options, "roles/storage.objectUser")
+    monkeypatch.setattr(
+        object_store_probe,
+        "issued_token",
+        lambda given, audience: gke.token(f"{given['namespace']}:{given['service_account']}", audience),
+    )
+    rest = {key: value for key, value in options.items() if key != "access_token"}
+    address = options["storage_endpoint"]
+    return {
+        **rest,
+        "backend": "gcp",
+        "bucket": BUCKET,
+        "google_service_account": EMAIL,
+        "workload_pool": POOL,
+        "sts_endpoint": address,
+        "iam_credentials_endpoint": address,
+    }
+
+
+def test_workload_identity_chain(run_module: Any, keyless: dict[str, Any], emulator: Any) -> None:
+    """Token, federated token, access token, bucket; what the Google account may do decides."""
+    before = len(emulator.requests)
+    result = run_module(object_store_probe.main, **keyless)
+    assert not result.failed, result
+    calls = [item["call"] for item in emulator.requests[before:]]
+    assert calls[:3] == [
+        "sts.token",
+        "iamcredentials.projects.serviceAccounts.generateAccessToken",
+        "storage.objects.list",
+    ]
+    assert emulator.state.accounts[EMAIL].keys == {}
+    emulator.state.configure({"denied": [[f"serviceAccount:{EMAIL}", "storage.objects.delete"]]})
+    narrow = run_module(object_store_probe.main, **keyless)
+    assert narrow["denied"] == ["storage.objects.delete"]
+
+
+def test_workload_identity_that_is_not_set_up(
+    run_module: Any, keyless: dict[str, Any], emulator: Any, gke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each link of the chain that is missing is named, with what mends it."""
+
+    def message(**changed: Any) -> str:
+        result = run_module(object_store_probe.main, **{**keyless, **changed})
+        assert result.failed
+        assert [item["check"] for item in result["findings"]] == ["bucket-credentials"]
+        return str(result["msg"])
+
+    stranger = message(namespace="other")
+    assert f"other/pachyderm may not act as {EMAIL}" in stranger
+    assert f"roles/iam.workloadIdentityUser on it to serviceAccount:{POOL}[other/pachyderm]" in stranger
+    elsewhere = message(workload_pool="another.svc.id.goog")
+    assert "Google does not take the cluster's token" in elsewhere
+    assert gke.issuer in elsewhere
+    assert "Unknown service account" in message(google_service_account="nobody@acme-data.iam.gserviceaccount.com")
+    emulator.state.projects["acme-data"].disabled_services = {"iamcredentials.googleapis.com"}
+    assert "gcloud services enable iamcredentials.googleapis.com --project acme-data" in message()
+    emulator.state.projects["acme-data"].disabled_services = set()
+    monkeypatch.setattr(
+        object_store_probe, "issued_token", lambda given, audience: gke.token("pachyderm:pachyderm", audience, -10)
+    )
+    assert "expired" in message()
+
+
+def test_workload_identity_that_is_late(
+    run_module: Any, keyless: dict[str, Any], emulator: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A binding takes a while to have effect."""
+    monkeypatch.setattr(object_store_probe, "PAUSE", 0.2)
+    emulator.state.limits.propagation = 1.0
+    identities = [{"pool": POOL, "namespace": "late", "service_account": "pachyderm"}]
+    assert not run_module(gcp_service_account.main, **options, name="pachyderm", workload_identity=identities).failed
+    assert run_module(object_store_probe.main, **keyless, namespace="late").failed
+    assert not run_module(object_store_probe.main, **keyless, namespace="late", wait_timeout=5).failed

@@ -51,6 +51,7 @@ class Server(
         self.token = ""
         self.job_states: list[int] = [pps_pb2.JOB_RUNNING, pps_pb2.JOB_SUCCESS]
         self.pipelines: list[str] = []
+        self.pod_patches: list[str] = []
         self.requests: list[str] = []
         self.written: list[bytes] = []
 
@@ -98,6 +99,7 @@ class Server(
 
     def CreatePipeline(self, request: Any, _context: Any) -> Any:
         self.pipelines.append(request.pipeline.name)
+        self.pod_patches.append(request.pod_patch)
         return empty_pb2.Empty()
 
     def DeletePipeline(self, request: Any, _context: Any) -> Any:
@@ -227,6 +229,23 @@ def test_an_object_store_that_changes_content(kube: FakeKube, server: Server) ->
     assert server.repos == {}
 
 
+def test_a_pachd_whose_etcd_was_just_replaced_gets_time_to_find_it(
+    kube: FakeKube, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse = "etcdserver: leader changed"
+
+    def mend(_seconds: float) -> None:
+        server.refuse = ""
+
+    monkeypatch.setattr(acceptance.time, "sleep", mend)
+    assert prove(kube)["object-store"].severity == "ok"
+
+
+def test_an_etcd_that_stays_away_is_an_error(kube: FakeKube, server: Server) -> None:
+    server.refuse = "etcdserver: no leader"
+    assert "no leader" in prove(kube, settling=0.0)["object-store"].found
+
+
 def test_an_object_store_that_refuses(kube: FakeKube, server: Server) -> None:
     server.refuse = "unable to write to object storage"
     finding = prove(kube)["object-store"]
@@ -246,7 +265,9 @@ def test_check_mode_writes_nothing(kube: FakeKube, server: Server) -> None:
 
 
 def test_a_pipelines_output_is_read_back(kube: FakeKube, server: Server) -> None:
-    assert prove(kube, pipeline_image="any")["pipeline"].severity == "ok"
+    patch = '[{"op":"add","path":"/hostAliases","value":[]}]'
+    assert prove(kube, pipeline_image="any", pod_patch=patch)["pipeline"].severity == "ok"
+    assert server.pod_patches == [patch]
     assert server.pipelines == []
     assert server.repos == {}
 

@@ -73,6 +73,18 @@ def test_an_etcd_that_does_not_become_ready_keeps_pachd_from_starting(monkeypatc
     assert PACHD not in kube.objects
 
 
+def test_what_the_bucket_lacks_is_said_where_pachd_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_kube: object, ref: Ref, _timeout: float, _progress: object) -> None:
+        if ref == PACHD:
+            why = "Error, exit code 1\nlast lines of pachd:\n  unable to read from object storage: AccessDenied: Access Denied"
+            raise WaitError("the container pachd crashes again and again", why=why, fix="Read the lines above.")
+
+    monkeypatch.setattr(deployment, "wait_for", refuse)
+    with pytest.raises(WaitError, match="Grant the identity that pachd uses s3:GetObject on the bucket") as caught:
+        deploy(bare(), {"backend": "aws"})
+    assert "Read the lines above" not in str(caught.value)
+
+
 def test_cluster_deployment_id_is_generated_once_recorded_and_kept() -> None:
     kube = bare()
     first = deploy(kube)

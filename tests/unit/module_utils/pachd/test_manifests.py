@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -439,3 +440,60 @@ def test_pods_run_without_escalation() -> None:
 def test_unknown_component() -> None:
     with pytest.raises(KeyError):
         manifests.component("postgres", Settings.parse({}))
+
+
+def _patched(pod: dict[str, Any], patch: str) -> dict[str, Any]:
+    """The pod after a JSON patch of additions (RFC 6902)."""
+    pod = copy.deepcopy(pod)
+    for operation in json.loads(patch):
+        assert operation["op"] == "add"
+        *parents, last = operation["path"].split("/")[1:]
+        target: Any = pod
+        for each in parents:
+            target = target[int(each)] if isinstance(target, list) else target[each]
+        if last == "-":
+            target.append(operation["value"])
+        else:
+            assert last not in target
+            target[last] = operation["value"]
+    return pod
+
+
+def test_pipelines_get_by_their_patch_what_pachd_gets() -> None:
+    """In the shape of worker_rc.go: container 0 is the user's, 1 the sidecar; all lists are there, hostAliases is not."""
+    volumes = [{"name": "token", "projected": {"sources": []}}]
+    mounts = [{"name": "token", "mountPath": "/var/run/token"}]
+    aliases = [{"ip": "10.0.0.1", "hostnames": ["storage.googleapis.com"]}]
+    settings = Settings.parse(
+        {
+            "ca_bundle": PEM,
+            "host_aliases": aliases,
+            "extra_env": {"AWS_ROLE_ARN": "arn"},
+            "extra_volumes": volumes,
+            "extra_volume_mounts": mounts,
+        }
+    )
+    container = {"env": [{"name": "PACH_ROOT", "value": "/pach"}], "volumeMounts": [{"name": "x", "mountPath": "/x"}]}
+    worker = {"containers": [copy.deepcopy(container), copy.deepcopy(container)], "volumes": [{"name": "x"}]}
+    pod = _patched(worker, manifests.pipeline_pod_patch(settings))
+    objects = manifests.component("pachd", settings)
+    pachd = one(objects, "Deployment", "pachd")["spec"]["template"]["spec"]
+    for each in pod["containers"]:
+        assert {item["name"]: item["value"] for item in each["env"]} == {
+            "PACH_ROOT": "/pach",
+            "SSL_CERT_DIR": "/etc/ssl/certs:/pachyderm-ca",
+            "AWS_ROLE_ARN": "arn",
+        }
+        assert all(mount in pachd["containers"][0]["volumeMounts"] for mount in each["volumeMounts"][1:])
+        assert len(each["volumeMounts"]) == 3
+    assert pod["volumes"][1:] == pachd["volumes"][-2:]
+    assert pod["hostAliases"] == pachd["hostAliases"] == aliases
+    record = one(manifests.component("base", settings), "ConfigMap", "pachops-installation")
+    assert record["data"]["pipeline-pod-patch"] == manifests.pipeline_pod_patch(settings)
+
+
+def test_pipelines_need_no_patch_where_pachd_needs_nothing_either() -> None:
+    settings = Settings.parse({"backend": "aws", "iam_role": "pachyderm"})
+    assert manifests.pipeline_pod_patch(settings) == ""
+    record = one(manifests.component("base", settings), "ConfigMap", "pachops-installation")
+    assert "pipeline-pod-patch" not in record["data"]
