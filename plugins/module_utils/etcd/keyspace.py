@@ -226,8 +226,10 @@ def decode_key_value(data: bytes, bolt: Bolt, offset: int) -> KeyValue:
     position, end = 0, len(data)
     try:
         while position < end:
-            tag, position = _varint(data, position)
-            number, position = _varint(data, position)
+            tag, number = data[position], data[position + 1]
+            position += 2
+            if number > 0x7F:
+                number, position = _varint(data, position - 1)
             if tag in _TEXTS:
                 fields[tag], position = data[position : position + number], position + number
             else:
