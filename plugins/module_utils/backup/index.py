@@ -7,7 +7,7 @@ One line per object in the order of the names' bytes, fields separated by tabs, 
 
     <SHA-256 of the stored bytes> <their size> <key> <name> <token> <SHA-256 of the content> <its size>
 
-``key`` is where the object is below ``objects/`` of the cluster's directory.  It is the canonical name, with the
+``key`` is where the object is below ``objects/`` of the cluster's directory.  It is the escaped name, with the
 content's SHA-256 behind it where the name had another content in an earlier backup, and with ``.age`` where it is
 encrypted.  Names and digests are no secret: the names of ``object/`` are digests of content themselves.
 """
@@ -44,6 +44,11 @@ class IndexEntry:
     stored_sha256: str
 
 
+def escaped(text: str) -> str:
+    """Return ``text`` without the characters that would break a line of the index."""
+    return text.translate(_ESCAPES)
+
+
 def dump(entries: Iterable[IndexEntry]) -> Iterator[bytes]:
     """Yield the lines of an index; ``entries`` have to be in order."""
     yield HEADER
@@ -51,9 +56,9 @@ def dump(entries: Iterable[IndexEntry]) -> Iterator[bytes]:
         line = (
             each.stored_sha256,
             str(each.stored_size),
-            each.key.translate(_ESCAPES),
-            each.name.translate(_ESCAPES),
-            each.token.translate(_ESCAPES),
+            each.key,
+            escaped(each.name),
+            escaped(each.token),
             each.sha256,
             str(each.size),
         )
@@ -75,7 +80,7 @@ def load(chunks: Iterable[bytes], where: str) -> Iterator[IndexEntry]:
             fields = line.decode().removesuffix("\n").split("\t")
             stored_sha256, stored_size, key, name, token, sha256, size = fields
             entry = IndexEntry(
-                unquote(name), int(size), sha256, unquote(token), unquote(key), int(stored_size), stored_sha256
+                unquote(name), int(size), sha256, unquote(token), key, int(stored_size), stored_sha256
             )
         except ValueError as error:
             raise _damaged(where, number, str(error)) from error

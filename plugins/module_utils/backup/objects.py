@@ -20,7 +20,7 @@ from ..stores import parallel
 from ..stores.base import ObjectExists, ObjectMissing, Store, StoredObject
 from ..stores.keys import ROOT, Spelling, key_of, name_of
 from .crypt import Cipher
-from .index import IndexEntry
+from .index import IndexEntry, escaped
 from .manifest import AGE, ObjectTotals
 from .sets import object_key
 from .streams import Count
@@ -194,7 +194,7 @@ class Copier:
             return replace(old, token=item.token), False
         stored = Count()
         sealed = b"".join(stored([self._cipher.encrypt_small(data) if self._cipher else data]))
-        key = item.key + self._suffix
+        key = escaped(item.key) + self._suffix
         written = self._put(key, sealed)
         if not written and not self._holds(key, data):
             key = self._other_key(item.key, content.sha256)
@@ -202,7 +202,7 @@ class Copier:
         return self._entry(item, key, content, stored), written
 
     def _copy_large(self, item: StoredObject, old: IndexEntry | None) -> tuple[IndexEntry, bool]:
-        key = item.key + self._suffix
+        key = escaped(item.key) + self._suffix
         known = old is not None and self._usable(old)
         # A block of this name and size is there, from a backup that did not come to its end or whose index is gone.
         left = not self._cipher and item.key.startswith("block/") and self._existing.get(key) == item.size
@@ -245,7 +245,7 @@ class Copier:
 
     def _other_key(self, name: str, sha256: str) -> str:
         """Return the key for content whose usual key is taken by another one."""
-        return f"{name}.{self._backup_id}{AGE}" if self._cipher else f"{name}.{sha256}"
+        return f"{escaped(name)}.{self._backup_id}{AGE}" if self._cipher else f"{escaped(name)}.{sha256}"
 
     def _entry(self, item: StoredObject, key: str, content: Count, stored: Count) -> IndexEntry:
         # What is still being written in the source has another size than the listing said, and soon another token.

@@ -76,9 +76,9 @@ class GcsStore(Store):
             google.resumable_media.DataCorruption,
             requests.RequestException,
         )
+        self._final = requests.exceptions.SSLError
         self._passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-        token_session = requests.Session()
-        token_session.verify = verify
+        token_session = _verifying(requests.Session(), verify)
         refresh = google.auth.transport.requests.Request(token_session)
         try:
             if credentials_file:
@@ -95,10 +95,8 @@ class GcsStore(Store):
             raise StorageError(
                 "cannot use the credentials for Google Cloud Storage", where=credentials_file, why=str(error)
             ) from error
-        self._session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=refresh)
-        self._session.verify = verify
-        # Many threads share the session; connections beyond the pool's size would be made anew every time.
-        self._session.mount("https://", requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64))
+        session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=refresh)
+        self._session = _verifying(session, verify)
 
     def _url(self, key: str, kind: str = "") -> str:
         return f"{self._host}{kind}/storage/v1/b/{quote(self._bucket, safe='')}/o/{quote(key, safe='')}"
@@ -221,7 +219,7 @@ class GcsStore(Store):
             try:
                 answer = self._session.request(method, url, timeout=_TIMEOUT, **arguments)
             except self._errors as error:
-                if attempt >= _TRIES or not isinstance(error, self._passing):
+                if attempt >= _TRIES or not isinstance(error, self._passing) or isinstance(error, self._final):
                     raise self._error(what, key, error) from error
             else:
                 if answer.status_code not in _PASSING or attempt >= _TRIES:
@@ -245,6 +243,21 @@ class GcsStore(Store):
         exists = response is not None and getattr(response, "status_code", 0) == 412
         kind = ObjectExists if exists else StorageError
         return kind(what, where=f"{self.where}/{key}", why=str(error))
+
+
+def _verifying(session: Any, verify: bool | str) -> Any:
+    """Return the session with ``verify`` in force: its own setting loses to REQUESTS_CA_BUNDLE of the environment.
+
+    Its pool is as large as there may be threads that share it.
+    """
+    import requests.adapters
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+            return super().send(request, **{**options, "verify": options.get("verify") if verify is True else verify})
+
+    session.mount("https://", Adapter(pool_connections=4, pool_maxsize=64))
+    return session
 
 
 class _Spool(io.RawIOBase):
