@@ -187,46 +187,41 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.files import (
     Extracted,
-    choose,
     extract,
     place_below,
     state_of_pair,
     state_of_set,
 )
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import open_set
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import (
+    CATALOGUE_ARGUMENT_SPEC,
+    choose_cluster,
+    read_identities,
+    store_of,
+)
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import backup_ids, open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import File, State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import ROOT, Spelling
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import (
-    STORE_ARGUMENT_SPEC,
-    access_of,
-    open_location,
-)
 
 
 @contextlib.contextmanager
 def opened(module: AnsibleModule) -> Iterator[tuple[State, str]]:
     """Yield the state, and the id of the backup that it is from."""
     params = module.params
-    store = open_location(params["store"], access_of(params["store_access"]))
+    store = store_of(params)
     if params["snapshot"]:
         spelling = None if params["spelling"] == "auto" else Spelling(params["spelling"])
         with state_of_pair(Path(params["snapshot"]), store, spelling, params["root"]) as state:
             yield state, ""
         return
-    cluster_id, backup_id = choose(store, params["cluster_id"], params["backup_id"])
-    identities = [text_of(name) for name in params["identity_files"]]
-    with state_of_set(open_set(store, cluster_id, backup_id, identities), module.tmpdir) as state:
-        yield state, backup_id
-
-
-def text_of(name: str) -> str:
-    """Return the text of a file of identities."""
-    try:
-        return Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError("the file cannot be read", where=name, why=error.strerror or str(error)) from error
+    cluster_id = choose_cluster(store, params["cluster_id"])
+    found = backup_ids(store, cluster_id) if not params["backup_id"] else [params["backup_id"]]
+    if not found:
+        raise InputError("there is no complete backup", where=f"{store.where}, cluster {cluster_id}")
+    identities = read_identities(params["identity_files"])
+    with state_of_set(open_set(store, cluster_id, found[-1], identities), module.tmpdir) as state:
+        yield state, found[-1]
 
 
 def target(dest: str, top: File) -> Path:
@@ -318,8 +313,7 @@ def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
         argument_spec={
-            **STORE_ARGUMENT_SPEC,
-            "cluster_id": {"type": "str", "default": ""},
+            **CATALOGUE_ARGUMENT_SPEC,
             "backup_id": {"type": "str", "default": ""},
             "identity_files": {"type": "list", "elements": "path", "default": []},
             "snapshot": {"type": "path"},

@@ -23,7 +23,7 @@ from ..progress import Progress
 from ..stores.base import CHUNK, Store
 from ..stores.keys import ROOT, Spelling, detect
 from ..stores.parallel import each
-from .sets import OpenedSet, backup_ids, cluster_ids
+from .sets import OpenedSet
 
 _SHA512_DIGITS = 2 * hashlib.sha512().digest_size
 #: How many keys are looked at to learn how a store spells them.
@@ -50,29 +50,6 @@ class Extracted:
     changed: bool
     before: str = ""
     shown: tuple[str, str] | None = None
-
-
-def choose(store: Store, cluster_id: str = "", backup_id: str = "") -> tuple[str, str]:
-    """Return the ids of the one cluster and of its newest complete backup, where they are not given.
-
-    :raises InputError: the store has none, or several clusters.
-    """
-    if not cluster_id:
-        clusters = cluster_ids(store)
-        if len(clusters) != 1:
-            raise InputError(
-                "there are backups of several clusters" if clusters else "there is no backup",
-                where=store.where,
-                why=", ".join(clusters),
-                fix="Name the cluster." if clusters else "Check the store's address.",
-            )
-        cluster_id = clusters[0]
-    if not backup_id:
-        found = backup_ids(store, cluster_id)
-        if not found:
-            raise InputError("there is no complete backup", where=f"{store.where}, cluster {cluster_id}")
-        backup_id = found[-1]
-    return cluster_id, backup_id
 
 
 @contextlib.contextmanager

@@ -181,7 +181,7 @@ def test_a_buckets_spelling_is_found_out(run_module: Run, pair: Path, tmp_path: 
 
 def test_what_is_wrong_is_said(run_module: Run, store: Path, pair: Path, tmp_path: Path) -> None:
     wrong = {
-        "there is no backup": {"store": str(tmp_path), "repo": "ticks"},
+        "the store has no backups": {"store": str(tmp_path), "repo": "ticks"},
         "there is no complete backup": {"store": str(store), "cluster_id": "0" * 32, "repo": "ticks"},
         "the repo does not exist|the branch does not exist": {"store": str(store), "repo": "nothing"},
         "the file does not exist": {"store": str(store), "repo": "ticks", "path": "/nothing"},
@@ -191,7 +191,11 @@ def test_what_is_wrong_is_said(run_module: Run, store: Path, pair: Path, tmp_pat
             "repo": "ticks",
         },
         "not a bbolt file": {"store": str(pair / "pach"), "snapshot": str(Path(__file__)), "repo": "ticks"},
-        "the file cannot be read": {"store": str(store), "repo": "ticks", "identity_files": [str(tmp_path / "none")]},
+        "cannot read an identity file": {
+            "store": str(store),
+            "repo": "ticks",
+            "identity_files": [str(tmp_path / "none")],
+        },
         "mutually exclusive": {"store": str(store), "repo": "t", "snapshot": "/s", "backup_id": "b"},
         "a directory is where the file belongs": {
             "store": str(store),
@@ -211,7 +215,7 @@ def test_what_is_wrong_is_said(run_module: Run, store: Path, pair: Path, tmp_pat
     os.rename(tmp_path / "two" / backups.CLUSTER, tmp_path / "two" / ("1" * 32))
     write_set(tmp_path / "two")
     result = run_module(backup_file.main, store=str(tmp_path / "two"), repo="ticks")
-    assert "several clusters" in result["msg"]
+    assert "backups of several clusters" in result["msg"]
 
 
 def test_damaged_content_is_never_put_in_place(run_module: Run, tmp_path: Path) -> None:
