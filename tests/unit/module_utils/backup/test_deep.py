@@ -265,6 +265,22 @@ def test_sizes_that_are_not_the_recorded_ones_are_found(made: Made) -> None:
     assert (finding.kind, finding.why) == ("size", "4 bytes are recorded, and its parts have 3")
 
 
+def test_statistics_have_sizes_that_mean_nothing(made: Made) -> None:
+    """As genuine workers write them: logs that are recorded as empty, inputs without content, markers without a hash."""
+    made.objects.put_block("e" * 32, [b"said"])
+    log = Node("", blocks=[BlockRange("e" * 32, 0, 4)], hash=hashlib.sha512(b"said").digest())
+    files = [("/1/logs", log), ("/1/pfs/in/a", Node("", size=9, hash=b"i" * 32)), ("/1/job:1", Node(""))]
+    trees = [{"hash": made.objects.put_shard(*write_shard(output_tree(files)))}]
+    made.finished(trees=trees, branch={"repo": {"name": "data"}, "name": "stats"})
+    result = verify(made.state)
+    assert (result.findings, result.unproven, result.files) == ([], 0, 3)
+    made.finished(trees=trees, branch={"repo": {"name": "data"}, "name": "master"})
+    assert {each.hurts for each in verify(made.state).findings} == {
+        (f"data@{FIRST}:/1/logs",),
+        (f"data@{FIRST}:/1/pfs/in/a",),
+    }
+
+
 @pytest.mark.parametrize("index", [None, b"\x01", frame(b"\xff\xff"), frame(b"\x10\xff\xff\xff\x07")])
 def test_a_shard_without_a_sound_index_is_of_no_use_to_pachd(made: Made, index: bytes | None) -> None:
     output(made, {"/a": [b"x"]})
