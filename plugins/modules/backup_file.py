@@ -180,7 +180,7 @@ backup_id:
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,16 @@ def difference(extracted: Extracted) -> dict[str, str]:
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
+def noted(files: Iterable[File], result: dict[str, Any], limit: int) -> Iterator[File]:
+    """Yield the files on, and note them in the module's result on the way."""
+    for file in files:
+        result["count"] += 1
+        result["total_size"] += file.size if file.type == "file" else 0
+        if len(result["files"]) < limit:
+            result["files"].append({"path": file.path, "type": file.type, "size": file.size, "hash": file.hash})
+        yield file
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """List or extract, and return the module's result."""
     params = module.params
@@ -261,23 +271,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         progress.stage(f"{'extract' if dest else 'list'} {commit}:{params['path']}", detail=backup_id)
         top = state.file(commit, params["path"])
 
-        def listed() -> Iterator[File]:
-            for file in state.files(commit, top.path, recursive=bool(dest) or params["recurse"]):
-                result["count"] += 1
-                result["total_size"] += file.size if file.type == "file" else 0
-                if len(result["files"]) < limit:
-                    entry = {"path": file.path, "type": file.type, "size": file.size, "hash": file.hash}
-                    result["files"].append(entry)
-                yield file
-
+        listed = noted(state.files(commit, top.path, recursive=bool(dest) or params["recurse"]), result, limit)
         if not dest:
-            for _unused in listed():
+            for _unused in listed:
                 pass
             return result
         result["dest"] = str(target(dest, top))
         place = place_below(top.path, Path(result["dest"]))
         for each in extract(
-            state, listed(), place, write=not module.check_mode, workers=params["workers"], progress=progress
+            state, listed, place, write=not module.check_mode, workers=params["workers"], progress=progress
         ):
             changed = set_attributes(module, each)
             result["changed"] |= changed

@@ -44,19 +44,15 @@ class Keyspace(Protocol):
     @property
     def revision(self) -> int:
         """The revision at which everything is read."""
-        ...
 
     def get(self, key: bytes) -> KeyValue | None:
         """Return what ``key`` holds, or None."""
-        ...
 
     def range(self, prefix: bytes = b"") -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix``, in key order."""
-        ...
 
     def newest_first(self, prefix: bytes = b"") -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix``, the last created first, as Pachyderm lists most things."""
-        ...
 
 
 class LiveKeyspace:

@@ -22,7 +22,10 @@ def read(data: bytes) -> dict[bytes, dict[bytes, bytes]]:
 
 
 def some_items(count: int, largest: int = 300) -> dict[bytes, bytes]:
-    return {RANDOM.randbytes(RANDOM.randint(1, 40)): RANDOM.randbytes(RANDOM.randint(0, largest)) for _ in range(count)}
+    return {
+        RANDOM.randbytes(RANDOM.randint(1, 40)): RANDOM.randbytes(RANDOM.randint(0, largest))
+        for _unused in range(count)
+    }
 
 
 @pytest.mark.parametrize("page_size", [1024, 4096, 16384, 65536])
@@ -49,7 +52,7 @@ def test_keys_are_found_and_reading_can_start_at_any() -> None:
         assert bucket
         assert bolt.bucket(b"none") is None
         keys = sorted(items)
-        for start in [*keys, *(RANDOM.randbytes(3) for _ in range(50)), b"", b"\xff" * 41]:
+        for start in [*keys, *(RANDOM.randbytes(3) for _unused in range(50)), b"", b"\xff" * 41]:
             assert [key for key, _value, _where in bucket.items(start)] == [key for key in keys if key >= start]
             assert bucket.get(start) == items.get(start)
 

@@ -152,7 +152,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
 def some_writes(client: EtcdClient, count: int) -> None:
     """Write as Pachyderm does: transactions of many keys, rewritten and deleted keys, leases, binary keys."""
     lease = client.lease_grant(3600)
-    keys = [b"k/%d" % number for number in range(60)] + [RANDOM.randbytes(30) for _ in range(20)]
+    keys = [b"k/%d" % number for number in range(60)] + [RANDOM.randbytes(30) for _unused in range(20)]
     for _unused in range(count):
         chosen = RANDOM.sample(keys, RANDOM.randint(1, 12))
         operations = [
