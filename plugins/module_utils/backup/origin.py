@@ -74,7 +74,8 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
         raise BackupError(
             "etcd cannot be backed up while it is not ready",
             where=f"namespace {installation.namespace}",
-            why="it has no ready pod" if installation.pods("etcd") else "there is no pod of it",
+            why=installation.unreadable.get("Pod")
+            or ("it has no ready pod" if installation.pods("etcd") else "there is no pod of it"),
             fix="Look at the pod's events and log, or run the playbook doctor.",
         )
     scheme = "https://" if access.tls else ""
@@ -90,7 +91,14 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
         forward = kube.portforward(installation.namespace, ready, ETCD_CLIENT_PORT)
         host, port = stack.enter_context(forward)
         etcd = stack.enter_context(client(f"{scheme}{host}:{port}"))
-        member = etcd.status().member_id
+        try:
+            member = etcd.status().member_id
+        except EtcdError as error:
+            # What the API server said tells more than a connection that was reset.
+            refused = getattr(forward, "error", "")
+            if not refused:
+                raise
+            raise EtcdError("cannot reach etcd by port-forward", where=ready, why=refused) from error
         if access.transport == "auto" and _answers(address):
             near = stack.enter_context(client(direct))
             # Pods' addresses are private: elsewhere the same one may be another etcd.
@@ -122,7 +130,7 @@ def origin_of(
         raise BackupError(
             "there is no Pachyderm to back up",
             where=f"namespace {installation.namespace}",
-            why="no Deployment pachd",
+            why=installation.unreadable.get("Deployment") or "no Deployment pachd",
             fix="Check the namespace (pachyderm_namespace).",
         )
     environment = {
