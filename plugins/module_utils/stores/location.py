@@ -18,7 +18,7 @@ from .gcs import GcsStore
 from .s3 import S3Options, S3Store
 
 _BUCKET = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]+)(?:/(.*))?")
-_PART_SIZE = 8 << 20  # bytes: four workers keep as many parts in memory
+_PART_SIZE = 6 << 20  # bytes: four workers keep as many parts in memory
 
 
 @dataclass(frozen=True)
