@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import BackupError, InputError
-from ..stores.base import CHUNK, blocks
+from ..stores.base import CHUNK
 
 # Ids in hexadecimal digits shrink to half at level 1 already; level 3 takes four times as long for nothing.
 _LEVEL = 1
@@ -85,8 +84,17 @@ def decompressed(chunks: Iterable[bytes], where: str) -> Iterator[bytes]:
 
 
 def large(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in chunks of 1 MiB, for what costs something per chunk."""
-    return blocks(chunks, itertools.repeat(CHUNK))
+    """Yield the same bytes in chunks of 1 MiB or a little more, for what costs something per chunk."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= CHUNK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
 
 
 def ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
