@@ -6,9 +6,9 @@ Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `m
        python3 tests/run.py --list        the stages in their order
 
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
-tests are counted one by one, any other command counts as one test.  Without a stage named, what reads the sources runs
-beside what uses the cluster, which mostly waits; the output of each command is then printed when it ends, and kept in
-.cache/logs.  Needs nothing but Python's standard library, since the first stage is what installs everything else.
+tests are counted one by one, any other command counts as one test.  Without a stage named, two lanes run side by side
+once the cluster is up: what deploys to it, which mostly waits, and all the rest; the output of each command is then
+printed when it ends, and kept in .cache/logs.  Needs nothing but Python's standard library, since the first stage is what installs everything else.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ BIN = ROOT / ".venv" / "bin"
 REPORTS = ROOT / ".cache" / "reports"
 LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
-# What others build on comes first; what has its time taken comes last, when nothing else runs.
+# This one brings up a cluster of its own.
 SCENARIOS_FIRST = ("local_cluster",)
-SCENARIOS_LAST = ("deploy_local",)
-# The stages that may run beside those of the cluster; "coverage" needs the results of both.
-SOURCES = ("lint", "gates", "sanity", "importer", "unit", "cores", "docs")
-ALONE = ("setup", "coverage")
+# Before the lanes: what they need, and the builds that take both cores.  After them: what needs the results of both.
+BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
+# The stages that deploy to the cluster, in one lane because two would wait for each other's pods.
+DEPLOYING = ("conformance", "e2e")
+IN_TWO = ("-n", "2", "--dist", "worksteal")
 MEASURED = ("unit", "integration")
 # Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
 HEARTBEAT = 60
 REPEATED = 15
-TELLING = re.compile(r"fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR |error: |It (ended|did not)|Error:")
+TELLING = re.compile(r"\s*(fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR +\S+\.py|It (ended|did not)|\S*[Ee]rror: )")
 # Seconds after which a command is ended: nothing may keep CI waiting for ever.
 LONGEST = 2400
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
@@ -59,6 +60,7 @@ class Command:
     :param cluster: whether it uses the local cluster, whose state is printed when it fails.
     :param limit: seconds after which it counts as failed although it ends well.
     :param coverage: file for its coverage data; each command has its own, since two may run at once.
+    :param restless: whether it kills parts of the cluster, or cannot bear that; such commands never run at once.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Command:
     cluster: bool = False
     limit: float | None = None
     coverage: Path | None = None
+    restless: bool = False
 
 
 @dataclass
@@ -93,14 +96,16 @@ def tool(name: str, *arguments: str, label: str = "") -> Command:
     return Command(label or name, (str(BIN / name), *arguments))
 
 
-def pytest(label: str, *arguments: str, coverage: bool = False, cluster: bool = False) -> Command:
+def pytest(
+    label: str, *arguments: str, coverage: bool = False, cluster: bool = False, restless: bool = False
+) -> Command:
     """Return a pytest command that leaves a JUnit report, and coverage data where asked."""
     report = REPORTS / f"{label}.xml"
     # The threshold is for all tests together; the stage "coverage" enforces it.
     measured = ("--cov", "--cov-report=", "--cov-fail-under=0") if coverage else ()
     argv = (str(BIN / "pytest"), *arguments, *measured, f"--junitxml={report}", "-q")
     data = COVERAGE / label / "data" if coverage else None
-    return Command(f"pytest {label}", argv, report=report, cluster=cluster, coverage=data)
+    return Command(f"pytest {label}", argv, report, cluster, coverage=data, restless=restless)
 
 
 def script(path: str, *arguments: str) -> Command:
@@ -116,7 +121,7 @@ def scenario(name: str) -> Command:
 def scenarios() -> list[str]:
     """Return the molecule scenarios: those that others build on first, then by name."""
     found = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
-    return sorted(found, key=lambda name: (name in SCENARIOS_LAST) - (name in SCENARIOS_FIRST))
+    return sorted(found, key=lambda name: name not in SCENARIOS_FIRST)
 
 
 def stages() -> dict[str, list[Command]]:
@@ -144,7 +149,7 @@ def stages() -> dict[str, list[Command]]:
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
         ],
         "integration": [
-            pytest("integration", "tests/integration", "-n", "2", "--dist", "worksteal", coverage=True, cluster=True),
+            pytest("integration", "tests/integration", *IN_TWO, coverage=True, cluster=True, restless=True),
         ],
         "coverage": [
             tool("coverage", "combine", "--keep", *(str(COVERAGE / label / "data") for label in MEASURED)),
@@ -155,7 +160,7 @@ def stages() -> dict[str, list[Command]]:
             tool("ansible-playbook", "tests/images/pipelines.yml", label="image for pipelines"),
             pytest("conformance", "tests/conformance", cluster=True),
         ],
-        "e2e": [pytest("e2e", "tests/e2e", cluster=True), *map(scenario, scenarios())],
+        "e2e": [pytest("e2e", "tests/e2e", cluster=True, restless=True), *map(scenario, scenarios())],
     }
 
 
@@ -260,6 +265,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._printing = threading.Lock()
+        self._rest = threading.Lock()
         self._running: dict[str, float] = {}
         LOGS.mkdir(parents=True, exist_ok=True)
 
@@ -280,9 +286,10 @@ class Lanes:
     def _one(self, stage: str, command: Command) -> Outcome:
         log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
         log.write_bytes(b"")
-        self._running[command.name] = time.monotonic()
-        outcome = run(stage, command, log)
-        del self._running[command.name]
+        with self._rest if command.restless else contextlib.nullcontext():
+            self._running[command.name] = time.monotonic()
+            outcome = run(stage, command, log)
+            del self._running[command.name]
         with self._printing:
             sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
             sys.stdout.flush()
@@ -336,23 +343,34 @@ def telling(log: str) -> list[str]:
     """Return the lines of a failed command's output that most likely say why, shortened."""
     # Without the heading and the last line, which are this program's own.
     lines = [line for line in log.splitlines() if line.strip() and not line.startswith("--- ")][2:]
-    chosen = [line for line in lines if TELLING.search(line)][:REPEATED] or lines[-REPEATED:]
+    chosen = [line for line in lines if TELLING.match(line)][:REPEATED] or lines[-REPEATED:]
     return [f"  {line[:400]}" for line in chosen]
 
 
+def lanes() -> tuple[list[tuple[str, Command]], list[tuple[str, Command]]]:
+    """Return what `make test` runs side by side: what deploys to the cluster, and all the rest."""
+    deploying: list[tuple[str, Command]] = []
+    rest: list[tuple[str, Command]] = []
+    for stage, commands in stages().items():
+        if stage not in (*BEFORE, *AFTER):
+            for command in commands:
+                own_cluster = command.name in {f"molecule {name}" for name in SCENARIOS_FIRST}
+                (deploying if stage in DEPLOYING and not own_cluster else rest).append((stage, command))
+    # Last, so that the kills in the other lane are most likely over.
+    rest.sort(key=lambda each: each[0] == "integration")
+    return deploying, rest
+
+
 def everything() -> list[Outcome]:
-    """Run all stages: the sources' beside the cluster's."""
+    """Run all stages."""
     known = stages()
-
-    def commands(*names: str) -> list[tuple[str, Command]]:
-        return [(name, command) for name in names for command in known[name]]
-
-    outcomes = [run(stage, command) for stage, command in commands("setup")]
-    if any(outcome.failed for outcome in outcomes):
-        return outcomes
-    cluster = [name for name in known if name not in (*SOURCES, *ALONE)]
-    outcomes += Lanes().run(commands(*cluster), commands(*SOURCES))
-    return [*outcomes, *(run(stage, command) for stage, command in commands("coverage"))]
+    outcomes: list[Outcome] = []
+    for stage in BEFORE:
+        outcomes += [run(stage, command) for command in known[stage]]
+        if stage == "setup" and outcomes[-1].failed:
+            return outcomes
+    outcomes += Lanes().run(*lanes())
+    return [*outcomes, *(run(stage, command) for stage in AFTER for command in known[stage])]
 
 
 def main() -> int:

@@ -64,8 +64,20 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
     assert "wrong failed (two-wrong.log has all of it):\n  fatal: no such thing\n\ntests: 2 passed, 1 failed" in printed
 
 
-def test_all_stages_are_in_one_lane_or_the_other() -> None:
-    assert set(run.SOURCES) | set(run.ALONE) < set(run.stages())
+def test_make_test_leaves_nothing_out() -> None:
+    known = run.stages()
+    one, other = run.lanes()
+    planned = [*one, *other, *((stage, each) for stage in (*run.BEFORE, *run.AFTER) for each in known[stage])]
+    assert sorted(command.name for _unused, command in planned) == sorted(
+        command.name for commands in known.values() for command in commands
+    )
+
+
+def test_restless_commands_never_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    alone = f"mkdir {tmp_path}/taken && sleep 0.3 && rmdir {tmp_path}/taken"
+    lanes = [[("stage", Command(name, ("bash", "-c", alone), restless=True))] for name in ("left", "right")]
+    assert [outcome.failed for outcome in run.Lanes().run(*lanes)] == [0, 0]
 
 
 def test_processor_time_is_that_of_the_children_too() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, InputError
@@ -202,6 +203,48 @@ def test_refusal_of_the_kernel_is_told(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="cannot run a command"):
         module._run("no-such-program")
     assert module._run("no-such-program", check=False) == ""
+
+
+def test_link_that_the_kernel_removes_first(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = module._run
+    late = 0
+
+    def run_late(*command: str, **options: Any) -> str:
+        nonlocal late
+        if command == ("ip", "link", "delete", sandbox.interface):
+            run(*command)
+            late += 1
+        return run(*command, **options)
+
+    sandbox.up()
+    monkeypatch.setattr(module, "_run", run_late)
+    sandbox._remove_link()
+    assert late == 1
+    assert sandbox.missing() == ["link"]
+
+
+def test_processors_that_cannot_pin_the_mount_namespace(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, refused = module._run, ClusterError("a command of the local cluster failed", where="unshare")
+
+    def run_on_one(*command: str, **options: Any) -> str:
+        if command[:3] in (("taskset", "--cpu-list", "0"), ("taskset", "--cpu-list", "1")) and "unshare" in command:
+            tried.append(command[2])
+            if command[2] == good:
+                return run("unshare", *command[4:], **options)
+            raise refused
+        return run(*command, **options)
+
+    monkeypatch.setattr(module, "_run", run_on_one)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    tried: list[str] = []
+    good = "none"
+    with pytest.raises(ClusterError, match="unshare"):
+        sandbox.up()
+    assert tried == ["0", "1"]
+    tried, good = [], "1"
+    sandbox.up()
+    assert tried == ["0", "1"]
+    assert sandbox.missing() == []
 
 
 @pytest.mark.parametrize("name", ["", "UPPER", "1st", "x" * 13, "a b", "a-", "../x"])

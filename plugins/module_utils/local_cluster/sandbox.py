@@ -269,8 +269,7 @@ class Sandbox:
         for place in self._host_mounts():
             _run("umount", "--lazy", str(place))
         shutil.rmtree(self.run, ignore_errors=True)
-        if (NET_CLASS / self.interface).exists():
-            _run("ip", "link", "delete", self.interface)
+        self._remove_link()
         for place in self._cgroup_dirs():
             _remove_cgroup(place)
 
@@ -293,7 +292,18 @@ class Sandbox:
             script += [f"mount --bind '{source}' '{inside}'"]
         script += [f"mount --bind '{self._resolver()}' /etc/resolv.conf"]
         # Slave: disks that the host mounts later are seen by pods; mounts made inside never reach the host.
-        _run("unshare", f"--mount={self.mnt}", "--propagation=slave", "sh", "-c", "\n".join(script))
+        pin = ("unshare", f"--mount={self.mnt}", "--propagation=slave", "sh", "-c", "\n".join(script))
+        # A namespace that counts as older than its maker's cannot be pinned, and Linux 6.18 numbers them per processor:
+        # made inside a container, on one processor it is older, on another not.
+        processors = sorted(os.sched_getaffinity(0))
+        for processor in processors:
+            try:
+                _run("taskset", "--cpu-list", str(processor), *pin)
+            except ClusterError:
+                if processor == processors[-1]:
+                    raise
+            else:
+                return
 
     def _resolver(self) -> Path:
         """Write the inside's resolv.conf and return it: the host's name servers without those on its loopback, which
@@ -309,8 +319,7 @@ class Sandbox:
         return target
 
     def _make_link(self) -> None:
-        if (NET_CLASS / self.interface).exists():
-            _run("ip", "link", "delete", self.interface)
+        self._remove_link()
         prefix, mtu = self.subnet.prefixlen, str(self.mtu)
         _run(
             "ip",
@@ -353,6 +362,15 @@ class Sandbox:
                 "}\n"
             ),
         )
+
+    def _remove_link(self) -> None:
+        # The kernel removes it together with the namespace of its other end, at a moment of its own: also during this.
+        try:
+            if (NET_CLASS / self.interface).exists():
+                _run("ip", "link", "delete", self.interface)
+        except ClusterError:
+            if (NET_CLASS / self.interface).exists():
+                raise
 
     def _link_is_up(self) -> bool:
         shown = _run("ip", "-json", "address", "show", "dev", self.interface, check=False)
