@@ -79,9 +79,7 @@ def load(chunks: Iterable[bytes], where: str) -> Iterator[IndexEntry]:
         try:
             fields = line.decode().removesuffix("\n").split("\t")
             stored_sha256, stored_size, key, name, token, sha256, size = fields
-            entry = IndexEntry(
-                unquote(name), int(size), sha256, unquote(token), key, int(stored_size), stored_sha256
-            )
+            entry = IndexEntry(unquote(name), int(size), sha256, unquote(token), key, int(stored_size), stored_sha256)
         except ValueError as error:
             raise _damaged(where, number, str(error)) from error
         encoded = entry.name.encode()
