@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
@@ -104,3 +105,24 @@ def test_damage_is_found_by_the_pages_commands(commands: list[str], tmp_path: Pa
     )
     assert done.returncode != 0
     assert "block/a: FAILED" in done.stdout
+
+
+@pytest.mark.parametrize(("folder", "name"), [("etcd-3.3", "etcd"), ("etcd-3.6", "server")])
+def test_other_versions_of_etcd_are_backed_up_too(folder: str, name: str, tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), DirectoryStore(tmp_path / "bucket")
+    source.write("block/a", [b"content"])
+    with running(tmp_path / "etcd", server=programs(folder)[name]) as address, EtcdClient(address) as etcd:
+        for key, value in KEYS.items():
+            etcd.put(key, value)
+        assert etcd.status().version.startswith(folder.removeprefix("etcd-"))
+        made = back_up(Origin(etcd, source, [Spelling.DIRECTORY], Source("local", "")), store, Wishes())
+        assert made.manifest is not None
+        hashes = made.manifest.etcd.hashes
+    snapshot = tmp_path / "snapshot"
+    snapshot.write_bytes(b"".join(open_set(store, CLUSTER, made.manifest.id).snapshot()))
+    etcdutl = programs("etcd-3.6")["etcdutl"]
+    restore = [etcdutl, "snapshot", "restore", str(snapshot), "--data-dir", str(tmp_path / "restored")]
+    subprocess.run(restore, check=True, capture_output=True)
+    with running(tmp_path / "restored") as address, EtcdClient(address) as restored:
+        assert {each.key: each.value for each in restored.range(b"")} == KEYS
+        assert restored.hash_kv(made.manifest.etcd.revision) in hashes

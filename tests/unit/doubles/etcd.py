@@ -41,14 +41,21 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(
-    directory: Path, *flags: str, scheme: str = "http", client_options: dict[str, Any] | None = None
+    directory: Path,
+    *flags: str,
+    scheme: str = "http",
+    client_options: dict[str, Any] | None = None,
+    server: str = "",
 ) -> Iterator[str]:
-    """Run an etcd on ``directory`` and yield its client address once it answers."""
+    """Run an etcd on ``directory`` and yield its client address once it answers.
+
+    :param server: another program than the local cluster's; it gets only flags that every etcd from 3.2 on knows.
+    """
     port, peer = free_ports(2)
     address = f"{scheme}://127.0.0.1:{port}"
     command: Sequence[str] = [
-        str(program()),
-        *("--data-dir", str(directory), "--unsafe-no-fsync", "--log-level", "error", "--max-txn-ops", "10000"),
+        *((server,) if server else (str(program()), "--unsafe-no-fsync", "--log-level", "error")),
+        *("--data-dir", str(directory), "--max-txn-ops", "10000"),
         *("--listen-client-urls", address, "--advertise-client-urls", address),
         *(
             "--listen-peer-urls",
