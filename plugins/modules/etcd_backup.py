@@ -225,13 +225,13 @@ seconds:
 
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue import read_catalogue
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Outcome, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.lock import Lock
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import read_identities, store_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import (
     ETCD_ARGUMENT_SPEC,
     etcd_access_of,
@@ -239,7 +239,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin im
     origin_of,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import set_path
-from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, PachopsError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import NAMESPACED, observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
@@ -247,7 +247,6 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import (
     STORE_ARGUMENT_SPEC,
     access_of,
-    open_location,
 )
 
 
@@ -257,22 +256,14 @@ def proven(store: Store, cluster_id: str) -> str:
     return latest.id if latest else ""
 
 
-def identities(paths: list[str]) -> list[str]:
-    """Return the identity files' contents."""
-    try:
-        return [Path(path).read_text(encoding="utf-8") for path in paths]
-    except (OSError, ValueError) as error:
-        raise InputError("cannot read an identity file", why=str(error)) from None
-
-
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Back up, and return the module's result."""
     params = module.params
     begun = time.monotonic()
-    store = open_location(params["store"], access_of(params["store_access"]))
+    store = store_of(params)
     wishes = Wishes(
         recipients=params["recipients"],
-        identities=identities(params["identity_files"]),
+        identities=read_identities(params["identity_files"]),
         if_changed=params["if_changed"],
         tools={"ansible-core": module.ansible_version},
     )
