@@ -77,6 +77,10 @@ quickstart: runtime ## from a bare host to a running Pachyderm
 deploy: runtime ## deploy to BACKEND with inventories/BACKEND
 	@$(PLAYBOOK) -i inventories/$(BACKEND) deploy.yml -e backend=$(BACKEND)
 
+.PHONY: runner-image
+runner-image: runtime ## pack the image that scheduled backups use in a cluster
+	@$(PLAYBOOK) playbooks/runner_image.yml
+
 .PHONY: test
 test: ## every gate and every test; what CI runs
 	@$(PYTHON) tests/run.py

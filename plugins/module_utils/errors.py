@@ -69,3 +69,7 @@ class PachdError(PachopsError):
 
 class CloudError(PachopsError):
     """A cloud provider's API could not be reached, refused, or answered with an error."""
+
+
+class BackupError(PachopsError):
+    """A backup set is damaged, incomplete, of an unknown form, or cannot be made."""

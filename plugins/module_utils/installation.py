@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -347,4 +348,10 @@ def observe(
     reference = Ref("v1", "Namespace", None, namespace)
     namespace_object = allowed("Namespace", lambda: kube.get(reference), None)
     objects = {kind: allowed(kind, partial(listed, api_version, kind), []) for api_version, kind in kinds}
+    if "Secret" in unreadable:
+        # A right to read the one Secret that matters is no right to list them all.
+        secret = Ref("v1", "Secret", namespace, STORAGE_SECRET)
+        with contextlib.suppress(ClusterError):
+            found = kube.get(secret)
+            objects["Secret"] = [found] if found else []
     return Installation(namespace, namespace_object, objects, unreadable)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from .backup.catalogue import read_catalogue
+from .errors import BackupError, PachopsError
 from .installation import labels, name, ours, pod_ready, restarts, waiting
 from .progress_view import amount
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from .evidence import Evidence
     from .installation import Installation
+    from .stores.base import Store
 
 Object = dict[str, Any]
 
@@ -27,6 +30,8 @@ GRPC_PORT = "api-grpc-port"
 
 def report(evidence: Evidence, now: dt.datetime) -> Object:
     """Return the state of the installation; sizes in bytes, ages in seconds, None or "" for what is not known.
+
+    ``backups`` is for what :func:`backups_in` says, where a store is named.
 
     :param now: the time to count ages from, with its time zone.
     """
@@ -51,10 +56,51 @@ def report(evidence: Evidence, now: dt.datetime) -> Object:
         "workers": _workers(installation),
         "images": _images(installation),
         "stand_in": evidence.stand_in,
+        "backups": None,
         "unknown": dict(evidence.unseen)
         | ({"etcd": evidence.etcd_trouble} if evidence.etcd_trouble else {})
         | ({"pachd": evidence.pachd_trouble} if evidence.pachd_trouble else {}),
     }
+
+
+def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datetime) -> Object:
+    """Return how the backups of a cluster are; a store that cannot be read is part of the answer.
+
+    :param max_age: seconds after which the newest verified backup is too old; None: it never is.
+    """
+    found: Object = {
+        "store": store.where,
+        "count": None,
+        "verified": None,
+        "failed": None,
+        "latest": "",
+        "latest_age": None,
+        "latest_verified": "",
+        "latest_verified_age": None,
+        "max_age": max_age,
+        "sound": False,
+        "trouble": "",
+    }
+    try:
+        if not cluster_id:
+            raise BackupError("the cluster id is not known", why="neither pachd nor etcd could be asked for it")
+        catalogue = read_catalogue(store, cluster_id)
+    except PachopsError as error:
+        return found | {"trouble": str(error)}
+    found |= {
+        "count": len(catalogue.backups),
+        "verified": sum(each.verified for each in catalogue.backups),
+        "failed": sum(each.failed for each in catalogue.backups),
+    }
+    for which, backup in (("latest", catalogue.latest), ("latest_verified", catalogue.latest_verified)):
+        if backup is not None:
+            found |= {which: backup.id, f"{which}_age": max(0, int((now - backup.time).total_seconds()))}
+    age = found["latest_verified_age"]
+    if age is None:
+        found["trouble"] = f"none of {found['count']} backups is verified" if found["count"] else "there is no backup"
+    elif max_age is not None and age > max_age:
+        found["trouble"] = f"the newest verified backup is {_age(age)} old, {_age(max_age)} are allowed"
+    return found | {"sound": not found["trouble"]}
 
 
 def _address(installation: Installation) -> Object:
@@ -176,6 +222,7 @@ def screen(state: Mapping[str, Any]) -> list[str]:
                 ("pachyderm", f"removed from namespace {namespace}; its data is kept, and a deploy brings it back"),
                 ("deployment id", state["deployment_id"]),
                 ("data", _data(state)),
+                ("backups", _backups_line(state.get("backups"))),
             ]
             return _table(rows)
         return [f"No Pachyderm in namespace {namespace}.", *_unknown(state)]
@@ -192,9 +239,25 @@ def screen(state: Mapping[str, Any]) -> list[str]:
         ("repos", _repos_line(state["repos"])),
         ("pipelines", _pipelines_line(state["pipelines"])),
         ("workers", _workers_line(state["workers"])),
+        ("backups", _backups_line(state.get("backups"))),
         *((f"image {part}", image) for part, image in state["images"].items()),
     ]
     return [*_table(rows), *_unknown(state)]
+
+
+def _backups_line(backups: Mapping[str, Any] | None) -> str:
+    if backups is None:
+        return ""
+    if backups["count"] is None:
+        return f"✗ {backups['trouble']}"
+    parts = [f"{backups['count']} in {backups['store']}"]
+    if backups["latest_verified"]:
+        age = _age(backups["latest_verified_age"])
+        parts.append(f"newest verified {backups['latest_verified']}, {age} old")
+    if backups["failed"]:
+        parts.append(f"{backups['failed']} FAILED their verification")
+    line = ", ".join(parts)
+    return f"✗ {backups['trouble']}; {line}" if backups["trouble"] else f"✔ {line}"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:

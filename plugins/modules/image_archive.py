@@ -11,7 +11,7 @@ module: image_archive
 short_description: Write a container image as an archive
 version_added: 0.1.0
 description:
-  - Packs files into an image of one layer, as an archive that C(ctr), C(podman) and C(docker) load.
+  - Packs files into an image, on top of layers that exist, as an archive that C(ctr), C(podman) and C(docker) load.
   - The same files and options give the same archive, byte for byte.
 author: [The pachops.pachyderm contributors (@pachops)]
 extends_documentation_fragment: [pachops.pachyderm.attributes]
@@ -57,6 +57,13 @@ options:
         description: The mode, as an octal number in quotes.
         type: str
         default: "0644"
+  layers:
+    description:
+      - What lies below the files, from the bottom up.
+      - Each is an uncompressed tar file, or a directory whose content becomes the layer.
+    type: list
+    elements: path
+    default: []
   entrypoint:
     description: The program that containers run, with leading arguments.
     type: list
@@ -168,6 +175,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         user=options["user"],
         labels={KEY_LABEL: options["key"]} if options["key"] else {},
     )
+    below = [Path(layer) for layer in options["layers"]]
     result = {"path": str(path), "names": names}
     before = existing(path)
     same_names = before is not None and list(before.names) == names
@@ -183,15 +191,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         env = [f"{key}={value}" for key, value in config.env.items()]
         if carried == (options["key"], config.entrypoint, config.cmd, env, config.user):
             return {"changed": False, **result}
-    if module.check_mode and not all(item.source is None or item.source.exists() for item in entries):
+    if module.check_mode and not all(
+        source is None or source.exists() for source in [*below, *(item.source for item in entries)]
+    ):
         # The sources will be made by an earlier task of the same run.
         return {"changed": True, **result}
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
         target = Path(scratch) / "archive.tar" if module.check_mode or same_names else path
-        image = write(target, names, [entries], config)
+        image = write(target, names, [*below, entries], config)
         changed = before is None or not same_names or before.config_digest != image.config_digest
         if changed and target != path and not module.check_mode:
-            write(path, names, [entries], config)
+            write(path, names, [*below, entries], config)
     return {"changed": changed, **result}
 
 
@@ -213,6 +223,7 @@ def main() -> None:
                     "mode": {"type": "str", "default": "0644"},
                 },
             },
+            "layers": {"type": "list", "elements": "path", "default": []},
             "entrypoint": {"type": "list", "elements": "str", "default": []},
             "cmd": {"type": "list", "elements": "str", "default": []},
             "env": {"type": "dict", "default": {}},

@@ -23,6 +23,49 @@ options:
     description: Namespace of the installation.
     type: str
     default: pachyderm
+  store:
+    description:
+      - Where backups are kept, as for M(pachops.pachyderm.etcd_backup), an absolute path on this host,
+        C(s3://bucket/prefix) or C(gs://bucket/prefix).
+      - Without it backups are not looked at.
+    type: str
+    default: ""
+  store_access:
+    description: How to reach a store in a bucket, as for M(pachops.pachyderm.etcd_backup).
+    type: dict
+    default: {}
+    suboptions:
+      region:
+        description: The bucket's region, for S3.
+        type: str
+        default: ""
+      endpoint:
+        description: Address of an S3-compatible service.
+        type: str
+        default: ""
+      access_key:
+        description: Access key id, for S3.
+        type: str
+        default: ""
+      secret_key:
+        description: Secret access key, for S3.
+        type: str
+        default: ""
+      session_token:
+        description: Session token of temporary credentials, for S3.
+        type: str
+        default: ""
+      credentials_file:
+        description: A Google service account's key file on this host.
+        type: path
+        default: ""
+      ca_file:
+        description: CA certificates to trust instead of the system's.
+        type: path
+        default: ""
+  backup_max_age:
+    description: Seconds after which the newest verified backup is too old; without it none is.
+    type: int
   timeout:
     description: Seconds that each question to etcd or pachd may take.
     type: float
@@ -42,6 +85,14 @@ EXAMPLES = r"""
 - name: Show it on one screen
   ansible.builtin.debug:
     msg: "{{ look.screen }}"
+
+- name: Insist on a verified backup of the last day
+  pachops.pachyderm.pachyderm_status:
+    namespace: pachyderm
+    store: s3://acme-backups/pachyderm
+    backup_max_age: 86400
+  register: look
+  failed_when: not look.status.backups.sound
 
 - name: Insist that pachd is ready
   ansible.builtin.assert:
@@ -112,6 +163,11 @@ status:
     stand_in:
       description: Whether pachd is the test double that stands in where no registry answers.
       type: bool
+    backups:
+      description:
+        - How the backups are, null where no store is named. C(sound) is false where none is verified, the newest
+          verified one is older than O(backup_max_age), or the store cannot be read, and C(trouble) says which.
+      type: dict
     unknown:
       description: What could not be asked, and why.
       type: dict
@@ -134,14 +190,24 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import gather
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
-from ansible_collections.pachops.pachyderm.plugins.module_utils.status import report, screen
+from ansible_collections.pachops.pachyderm.plugins.module_utils.status import backups_in, report, screen
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import (
+    STORE_ARGUMENT_SPEC,
+    access_of,
+    open_location,
+)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Look, and return the module's result."""
     params = module.params
     kube = connect(params["kubeconfig"], params["context"])
-    state = report(gather(kube, params["namespace"], timeout=params["timeout"]), dt.datetime.now(dt.timezone.utc))
+    evidence = gather(kube, params["namespace"], timeout=params["timeout"])
+    now = dt.datetime.now(dt.timezone.utc)
+    state = report(evidence, now)
+    if params["store"]:
+        store = open_location(params["store"], access_of(params["store_access"]))
+        state["backups"] = backups_in(store, state["cluster_id"], params["backup_max_age"], now)
     return {"changed": False, "status": state, "screen": screen(state)}
 
 
@@ -151,6 +217,9 @@ def main() -> None:
         argument_spec={
             **KUBE_ARGUMENT_SPEC,
             "namespace": {"type": "str", "default": "pachyderm"},
+            "store": {"type": "str", "default": ""},
+            "store_access": STORE_ARGUMENT_SPEC["store_access"],
+            "backup_max_age": {"type": "int"},
             "timeout": {"type": "float", "default": 20.0},
         },
         supports_check_mode=True,

@@ -44,7 +44,9 @@ ENGINE = (
     "stores",
     "pachd/hashtree.py",
     "pachd/objects.py",
+    "pachd/paths.py",
     "pachd/storage_secret.py",
+    "pachd/writes.py",
 )
 ENGINE_FURTHER = ("findings.py",)
 PACKAGE = "ansible_collections/pachops/pachyderm/plugins/module_utils"

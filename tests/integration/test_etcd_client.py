@@ -4,53 +4,33 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
+import datetime
+import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, InputError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import (
     Delete,
     EtcdClient,
+    Login,
     Put,
+    Tls,
     Unchanged,
     prefix_end,
 )
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
+from doubles.etcd import running
 
-PROGRAMS = Path("/var/cache/pachops/programs")
 BINARY = bytes(range(256))
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdClient]:
-    found = sorted(PROGRAMS.glob("etcd-v*/etcd"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail(f"no etcd below {PROGRAMS}: run `make cluster`, which builds it.")
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        address, peer = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in (one, two))
-    command = [str(found[-1]), "--data-dir", str(tmp_path_factory.mktemp("etcd")), "--unsafe-no-fsync"]
-    command += ["--listen-client-urls", address, "--advertise-client-urls", address, "--listen-peer-urls", peer]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with EtcdClient(address, timeout=5) as made:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    made.status()
-                    break
-                except EtcdError:
-                    assert process.poll() is None
-                    assert time.monotonic() < end
-                    time.sleep(0.1)
-            yield made
-    finally:
-        process.kill()
-        process.wait()
+    with running(tmp_path_factory.mktemp("etcd")) as address, EtcdClient(address, timeout=5) as made:
+        yield made
 
 
 def test_keys_and_values_are_bytes(client: EtcdClient) -> None:
@@ -115,3 +95,186 @@ def test_nothing_listens() -> None:
 )
 def test_the_end_of_a_prefix(prefix: bytes, end: bytes) -> None:
     assert prefix_end(prefix) == end
+
+
+def test_a_snapshot_is_whole_and_ends_with_its_digest(client: EtcdClient) -> None:
+    client.put(b"snapshot", bytes(300_000))
+    stream = SnapshotStream(client.snapshot_messages(), client.endpoint)
+    data = b"".join(stream)
+    assert len(data) == stream.done == stream.total
+    assert len(data) % 512 == 32
+    assert hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def test_a_hash_of_all_keys_can_be_taken_again_later(client: EtcdClient) -> None:
+    revision = client.put(b"hash", b"1")
+    before = client.hash_kv(revision)
+    assert before == client.hash_kv()
+    client.put(b"hash", b"2")
+    assert client.hash_kv(revision) == before
+    assert client.hash_kv() != before
+    assert (client.get(b"hash", revision) or client).value == b"1"  # type: ignore[union-attr]
+    with pytest.raises(EtcdError, match="refused HashKV"):
+        client.hash_kv(revision + 1000)
+
+
+def test_compacting_and_defragmenting_free_space(client: EtcdClient) -> None:
+    for number in range(50):
+        revision = client.put(b"large", bytes([number]) * 200_000)
+    size = client.status().db_size
+    client.compact(revision)
+    client.defragment()
+    assert client.status().db_size < size / 2
+    with pytest.raises(EtcdError, match="compacted"):
+        client.get(b"large", revision - 1)
+    with pytest.raises(EtcdError, match="compacted"):
+        client.compact(revision - 1)
+    assert client.count(b"large", revision) == 1
+
+
+def test_a_watch_sees_changes_in_order_and_says_when_history_is_gone(client: EtcdClient) -> None:
+    start = client.put(b"w/a", b"1")
+    client.put(b"w/b", b"2")
+    client.delete(b"w/a")
+    changes = client.watch(b"w/", start)
+    seen = []
+    timer = threading.Timer(0.3, client.put, (b"w/c", b"3"))
+    timer.start()
+    while len(seen) < 4:
+        seen += next(changes)
+    changes.close()
+    timer.join()
+    assert [(each.kv.key, each.kv.value, each.deleted) for each in seen] == [
+        (b"w/a", b"1", False),
+        (b"w/b", b"2", False),
+        (b"w/a", b"", True),
+        (b"w/c", b"3", False),
+    ]
+    client.compact(start + 2)
+    with pytest.raises(EtcdError, match="compacted"):
+        next(client.watch(b"w/", start))
+
+
+def test_an_alarm_is_seen_and_cleared(tmp_path: Path) -> None:
+    with running(tmp_path, "--quota-backend-bytes", "2000000") as address, EtcdClient(address) as full:
+        with pytest.raises(EtcdError, match="space exceeded"):
+            for number in range(2000):  # the size that the quota is compared with is brought up to date every 100 ms
+                full.put(b"k%d" % number, bytes(100_000))
+        assert full.alarms() == ["NOSPACE"]
+        # A full etcd can still be backed up.
+        assert b"".join(SnapshotStream(full.snapshot_messages(), full.endpoint))
+        full.delete(b"k", b"l")
+        full.compact(full.status().revision)
+        full.defragment()
+        assert full.disarm() == ["NOSPACE"]
+        assert full.alarms() == []
+        full.put(b"k", b"again")
+
+
+def test_users_log_in_and_their_tokens_are_renewed(tmp_path: Path) -> None:
+    flags = ("--auth-token-ttl", "1")
+    with running(tmp_path, *flags) as address, EtcdClient(address) as open_client:
+        enable_authentication(open_client)
+        with pytest.raises(EtcdError, match="user name is empty"):
+            open_client.get(b"x")
+        with EtcdClient(address, login=Login("root", "wrong")) as wrong, pytest.raises(EtcdError, match="Authenticate"):
+            wrong.get(b"x")
+        with EtcdClient(address, login=Login("root", "secret")) as root:
+            root.put(b"x", b"1")
+            assert b"".join(SnapshotStream(root.snapshot_messages(), address))
+            root._token = "stale.1"
+            assert (root.get(b"x") or root).value == b"1"  # type: ignore[union-attr]
+            root._token = "stale.1"
+            assert b"".join(SnapshotStream(root.snapshot_messages(), address))
+    assert "secret" not in repr(Login("root", "secret"))
+
+
+def enable_authentication(client: EtcdClient) -> None:
+    """Make the user root with the password ``secret``, and switch authentication on."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.protobuf import declare
+
+    messages = declare(
+        "test.etcd",
+        {
+            "UserAdd": [("name", 1, "string"), ("password", 2, "string")],
+            "Grant": [("user", 1, "string"), ("role", 2, "string")],
+            "RoleAdd": [("name", 1, "string")],
+            "Empty": [],
+        },
+    )
+
+    def call(method: str, message: object) -> None:
+        path = f"/etcdserverpb.Auth/{method}"
+        client._channel.unary_unary(path, request_serializer=lambda each: each.SerializeToString())(message, timeout=5)
+
+    call("UserAdd", messages["UserAdd"](name="root", password="secret"))
+    call("RoleAdd", messages["RoleAdd"](name="root"))
+    call("UserGrantRole", messages["Grant"](user="root", role="root"))
+    call("AuthEnable", messages["Empty"]())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA, a server's certificate for etcd.example, and a client's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    directory = tmp_path_factory.mktemp("certificates")
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def make(
+        name: str, issuer: x509.Name | None, issuer_key: ec.EllipticCurvePrivateKey | None
+    ) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(
+            issuer or subject,
+            subject,
+            key.public_key(),
+            x509.random_serial_number(),
+            now - datetime.timedelta(hours=1),
+            now + datetime.timedelta(hours=1),
+        )
+        builder = builder.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        signed = builder.sign(issuer_key or key, hashes.SHA256())
+        (directory / f"{name}.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        (directory / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+        return subject, key
+
+    ca = make("ca", None, None)
+    make("etcd.example", *ca)
+    make("client", *ca)
+    return directory
+
+
+def test_tls_with_client_certificates(certificates: Path, tmp_path: Path) -> None:
+    ca, server = str(certificates / "ca.crt"), str(certificates / "etcd.example")
+    tls = Tls(ca, str(certificates / "client.crt"), str(certificates / "client.key"), "etcd.example")
+    flags = (
+        "--cert-file",
+        f"{server}.crt",
+        "--key-file",
+        f"{server}.key",
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        ca,
+    )
+    with running(tmp_path, *flags, scheme="https", client_options={"tls": tls}) as address:
+        with EtcdClient(address, tls=tls) as client:
+            client.put(b"x", b"1")
+            assert client.count(b"x") == 1
+        for wrong in (Tls(ca, server_name="etcd.example"), Tls(ca, tls.cert_file, tls.key_file), None):
+            with (
+                EtcdClient(address, timeout=3, tls=wrong) as client,
+                pytest.raises(EtcdError, match="cannot reach etcd"),
+            ):
+                client.count(b"x")
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.crt"):
+        EtcdClient("https://127.0.0.1:1", tls=Tls(ca_file=str(tmp_path / "absent.crt")))

@@ -9,16 +9,21 @@ Field numbers: etcd's ``api/etcdserverpb/rpc.proto`` and ``api/mvccpb/kv.proto``
 from __future__ import annotations
 
 import functools
+import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import EtcdError, InputError
 from ..protobuf import declare
 
 _PAGE = 1000
 _TIMEOUT = 10.0
+# Hashing, compacting and defragmenting take time in proportion to the database; all writes wait for a defragmentation.
+_LONG_TIMEOUT = 900.0
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 
 
@@ -73,6 +78,51 @@ class Status:
     revision: int
     member_id: int
     cluster_id: int
+
+
+@dataclass(frozen=True)
+class KvHash:
+    """A hash over all keys and their history up to ``revision``, without what was compacted.
+
+    Two hashes can be compared only where revision and ``compact_revision`` are equal; the same holds between all
+    versions of etcd from 3.3 on.
+    """
+
+    revision: int
+    hash: int
+    compact_revision: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change that a watch saw; ``deleted`` events have an empty value."""
+
+    kv: KeyValue
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates for an ``https://`` endpoint, as paths; all may be empty: then the system's CAs decide.
+
+    :param server_name: the name in the server's certificate, where that is not the one in the endpoint (port-forwards).
+    """
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user of etcd, where its authentication is on."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.user!r})"
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -140,6 +190,23 @@ def _messages() -> dict[str, Any]:
             "AlarmRequest": [("action", 1, "int32"), ("memberID", 2, "uint64"), ("alarm", 3, "int32")],
             "AlarmMember": [("memberID", 1, "uint64"), ("alarm", 2, "int32")],
             "AlarmResponse": [("header", 1, "Header"), ("alarms", 2, "repeated AlarmMember")],
+            "HashKVRequest": [("revision", 1, "int64")],
+            "HashKVResponse": [("header", 1, "Header"), ("hash", 2, "uint32"), ("compact_revision", 3, "int64")],
+            "CompactionRequest": [("revision", 1, "int64"), ("physical", 2, "bool")],
+            "SnapshotRequest": [],
+            "AuthenticateRequest": [("name", 1, "string"), ("password", 2, "string")],
+            "AuthenticateResponse": [("header", 1, "Header"), ("token", 2, "string")],
+            "WatchCreateRequest": [("key", 1, "bytes"), ("range_end", 2, "bytes"), ("start_revision", 3, "int64")],
+            "WatchRequest": [("create_request", 1, "WatchCreateRequest", "request_union")],
+            "Event": [("type", 1, "int32"), ("kv", 2, "KeyValue")],
+            "WatchResponse": [
+                ("header", 1, "Header"),
+                ("created", 3, "bool"),
+                ("canceled", 4, "bool"),
+                ("compact_revision", 5, "int64"),
+                ("cancel_reason", 6, "string"),
+                ("events", 11, "repeated Event"),
+            ],
             "MemberListRequest": [],
             "Member": [("ID", 1, "uint64"), ("name", 2, "string")],
             "MemberListResponse": [("header", 1, "Header"), ("members", 2, "repeated Member")],
@@ -150,10 +217,12 @@ def _messages() -> dict[str, Any]:
 class EtcdClient:
     """One connection to one endpoint; safe for use by many threads."""
 
-    def __init__(self, endpoint: str, timeout: float = _TIMEOUT) -> None:
-        """:param endpoint: ``host:port``, optionally with ``http://`` before it.
+    def __init__(
+        self, endpoint: str, timeout: float = _TIMEOUT, tls: Tls | None = None, login: Login | None = None
+    ) -> None:
+        """:param endpoint: ``host:port``, optionally with ``http://`` before it, or ``https://`` for TLS; or ``unix:///path``.
         :param timeout: seconds that one call may take.
-        :raises InputError: when the grpcio library is missing.
+        :raises InputError: when the grpcio library is missing, or a certificate cannot be read.
         """
         try:
             import grpc
@@ -161,11 +230,24 @@ class EtcdClient:
             raise InputError(
                 "the Python library grpcio is missing", why=str(error), fix="Install the collection's requirements.txt."
             ) from error
-        self.endpoint = endpoint.removeprefix("http://").rstrip("/")
+        split = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        self.endpoint = f"unix:{split.path}" if split.scheme == "unix" else split.netloc
         self._timeout = timeout
         self._grpc = grpc
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(self.endpoint, options=options)
+        self._login = login
+        self._token = ""
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+        ]
+        if split.scheme == "https":
+            tls = tls or Tls()
+            if tls.server_name:
+                options.append(("grpc.ssl_target_name_override", tls.server_name))
+            credentials = grpc.ssl_channel_credentials(*map(_pem, (tls.ca_file, tls.key_file, tls.cert_file)))
+            self._channel = grpc.secure_channel(self.endpoint, credentials, options=options)
+        else:
+            self._channel = grpc.insecure_channel(self.endpoint, options=options)
         self._calls: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -179,9 +261,9 @@ class EtcdClient:
     def __exit__(self, *_unused: object) -> None:
         self.close()
 
-    def get(self, key: bytes) -> KeyValue | None:
-        """Return what ``key`` holds, or None."""
-        found = self._call("KV", "Range", "RangeRequest", "RangeResponse", key=key).kvs
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        """Return what ``key`` holds at ``revision`` or now, or None."""
+        found = self._call("KV", "Range", "RangeRequest", "RangeResponse", key=key, revision=revision).kvs
         return _key_value(found[0]) if found else None
 
     def range(self, prefix: bytes, revision: int = 0, since: int = 0) -> Iterator[KeyValue]:
@@ -209,8 +291,8 @@ class EtcdClient:
                 return
             key = page.kvs[-1].key + b"\0"
 
-    def count(self, prefix: bytes) -> int:
-        """Return how many keys begin with ``prefix``."""
+    def count(self, prefix: bytes, revision: int = 0) -> int:
+        """Return how many keys begin with ``prefix``, at ``revision`` or now."""
         answer = self._call(
             "KV",
             "Range",
@@ -218,6 +300,7 @@ class EtcdClient:
             "RangeResponse",
             key=prefix or b"\0",
             range_end=prefix_end(prefix),
+            revision=revision,
             count_only=True,
         )
         return int(answer.count)
@@ -258,10 +341,13 @@ class EtcdClient:
     def lease_keepalive(self, lease: int) -> int:
         """Renew ``lease`` once and return its new time to live in seconds; 0 when it has expired already."""
         request = _messages()["LeaseRequest"](ID=lease)
-        call = self._method("Lease", "LeaseKeepAlive", "LeaseResponse", streaming=True)
-        with self._translated("LeaseKeepAlive"):
-            answers = call(iter([request]), timeout=self._timeout)
+        call = self._method("Lease", "LeaseKeepAlive", "LeaseResponse", "stream_stream")
+
+        def renew() -> int:
+            answers = call(iter([request]), timeout=self._timeout, metadata=self._metadata())
             return int(next(answers).TTL)
+
+        return int(self._authenticated("LeaseKeepAlive", renew))
 
     def status(self) -> Status:
         """Return what the member at the endpoint says of itself."""
@@ -282,25 +368,137 @@ class EtcdClient:
         answer = self._call("Maintenance", "Alarm", "AlarmRequest", "AlarmResponse")
         return list(dict.fromkeys(_ALARMS.get(each.alarm, str(each.alarm)) for each in answer.alarms))
 
+    def disarm(self) -> Sequence[str]:
+        """Clear every alarm, and return those that were raised."""
+        raised = self._call("Maintenance", "Alarm", "AlarmRequest", "AlarmResponse").alarms
+        for each in raised:
+            arguments = {"action": 2, "memberID": each.memberID, "alarm": each.alarm}
+            self._call("Maintenance", "Alarm", "AlarmRequest", "AlarmResponse", **arguments)
+        return list(dict.fromkeys(_ALARMS.get(each.alarm, str(each.alarm)) for each in raised))
+
+    def hash_kv(self, revision: int = 0) -> KvHash | None:
+        """Return the hash of all keys up to ``revision`` or now; None from etcd older than 3.3, which has none.
+
+        :raises EtcdError: also when ``revision`` has been compacted, or lies in the future.
+        """
+        try:
+            answer = self._call(
+                "Maintenance", "HashKV", "HashKVRequest", "HashKVResponse", timeout=_LONG_TIMEOUT, revision=revision
+            )
+        except EtcdError as refusal:
+            if _code(refusal) == "UNIMPLEMENTED":
+                return None
+            raise
+        return KvHash(revision or answer.header.revision, answer.hash, answer.compact_revision)
+
+    def compact(self, revision: int, physical: bool = True) -> None:
+        """Drop the history before ``revision``; ``physical`` waits until the space is free for reuse."""
+        self._call(
+            "KV",
+            "Compact",
+            "CompactionRequest",
+            "WriteResponse",
+            timeout=_LONG_TIMEOUT,
+            revision=revision,
+            physical=physical,
+        )
+
+    def defragment(self) -> None:
+        """Give free space back to the file system; the member answers nothing meanwhile."""
+        self._call("Maintenance", "Defragment", "StatusRequest", "WriteResponse", timeout=_LONG_TIMEOUT)
+
+    def snapshot_messages(self, timeout: float | None = None) -> Iterator[bytes]:
+        """Yield the encoded messages of the snapshot's stream; ``etcd.snapshot`` makes a checked file of them."""
+        call = self._method("Maintenance", "Snapshot", "", "unary_stream")
+        request = _messages()["SnapshotRequest"]()
+        first: bytes | None = None
+        stream: Any = None
+
+        def begin() -> None:
+            nonlocal first, stream
+            stream = call(request, timeout=timeout, metadata=self._metadata())
+            first = next(stream, None)
+
+        self._authenticated("Snapshot", begin)
+        try:
+            if first is not None:
+                yield first
+            with self._translated("Snapshot"):
+                yield from stream
+        finally:
+            stream.cancel()
+
+    def watch(self, prefix: bytes, start_revision: int = 0) -> Iterator[Sequence[Event]]:
+        """Yield the changes of the keys that begin with ``prefix``, in order, until the caller closes the generator.
+
+        :param start_revision: the first revision wanted; default: changes from now on.
+        :raises EtcdError: also when the history from ``start_revision`` on is compacted.
+        """
+        messages = _messages()
+        create = messages["WatchCreateRequest"](
+            key=prefix or b"\0", range_end=prefix_end(prefix), start_revision=start_revision
+        )
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        requests.put(messages["WatchRequest"](create_request=create))
+        self._authenticated("Watch", self._metadata)
+        call = self._method("Watch", "Watch", "WatchResponse", "stream_stream")
+        answers = call(iter(requests.get, None), metadata=self._metadata())
+        try:
+            with self._translated("Watch"):
+                for answer in answers:
+                    if answer.canceled:
+                        compacted = f"compacted up to revision {answer.compact_revision}"
+                        why = answer.cancel_reason or (compacted if answer.compact_revision else "")
+                        raise EtcdError("etcd ended the watch", where=self.endpoint, why=why)
+                    if answer.events:
+                        yield [Event(_key_value(each.kv), each.type == 1) for each in answer.events]
+        finally:
+            requests.put(None)
+            answers.cancel()
+
     def members(self) -> list[str]:
         """Return the names of the cluster's members; one that has not started yet has an empty name."""
         answer = self._call("Cluster", "MemberList", "MemberListRequest", "MemberListResponse")
         return [each.name for each in answer.members]
 
-    def _call(self, service: str, method: str, request: str, response: str, **fields: Any) -> Any:
+    def _call(self, service: str, method: str, request: str, response: str, timeout: float = 0.0, **fields: Any) -> Any:
         message = _messages()[request](**fields)
-        with self._translated(method):
-            return self._method(service, method, response)(message, timeout=self._timeout)
+        call = self._method(service, method, response)
+        return self._authenticated(
+            method, lambda: call(message, timeout=timeout or self._timeout, metadata=self._metadata())
+        )
 
-    def _method(self, service: str, method: str, response: str, streaming: bool = False) -> Any:
+    def _authenticated(self, method: str, attempt: Callable[[], Any]) -> Any:
+        """Return what ``attempt`` does; once more with a new token where etcd no longer takes the old one."""
+        if self._login and not self._token:
+            self._authenticate(self._login)
+        try:
+            with self._translated(method):
+                return attempt()
+        except EtcdError as refusal:
+            if not self._login or "invalid auth token" not in refusal.why:
+                raise
+        self._authenticate(self._login)
+        with self._translated(method):
+            return attempt()
+
+    def _authenticate(self, login: Login) -> None:
+        call = self._method("Auth", "Authenticate", "AuthenticateResponse")
+        request = _messages()["AuthenticateRequest"](name=login.user, password=login.password)
+        with self._translated("Authenticate"):
+            self._token = str(call(request, timeout=self._timeout).token)
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        return [("token", self._token)] if self._token else []
+
+    def _method(self, service: str, method: str, response: str, form: str = "unary_unary") -> Any:
         path = f"/etcdserverpb.{service}/{method}"
         with self._lock:
             if path not in self._calls:
-                make = self._channel.stream_stream if streaming else self._channel.unary_unary
-                self._calls[path] = make(
+                self._calls[path] = getattr(self._channel, form)(
                     path,
                     request_serializer=lambda message: message.SerializeToString(),
-                    response_deserializer=_messages()[response].FromString,
+                    response_deserializer=_messages()[response].FromString if response else None,
                 )
             return self._calls[path]
 
@@ -326,6 +524,19 @@ class _Translated:
                 why=f"{error.details()} ({error.code().name})",
                 fix="Check that etcd runs and that this address is its client address." if unreachable else "",
             ) from error
+
+
+def _pem(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise InputError("cannot read the certificate", where=path, why=str(error)) from error
+
+
+def _code(error: EtcdError) -> str:
+    """Return the name of the gRPC status behind the error, empty where there is none."""
+    code = getattr(error.__cause__, "code", None)
+    return str(code().name) if code else ""
 
 
 def _key_value(message: Any) -> KeyValue:

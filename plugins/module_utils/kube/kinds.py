@@ -44,6 +44,7 @@ KINDS: Mapping[tuple[str, str], Kind] = {
     ("apps/v1", "StatefulSet"): Kind("statefulsets"),
     ("batch/v1", "CronJob"): Kind("cronjobs"),
     ("batch/v1", "Job"): Kind("jobs"),
+    ("coordination.k8s.io/v1", "Lease"): Kind("leases"),
     ("discovery.k8s.io/v1", "EndpointSlice"): Kind("endpointslices"),
     ("networking.k8s.io/v1", "NetworkPolicy"): Kind("networkpolicies"),
     ("policy/v1", "PodDisruptionBudget"): Kind("poddisruptionbudgets"),

@@ -35,7 +35,7 @@ except ImportError:  # reported by .transport.load, without which nobody gets he
 
 LOOPBACK = "127.0.0.1"
 
-_CHUNK = 64 * 1024
+_CHUNK = 256 * 1024
 _HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is no longer read
 _LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
 _DATA, _ERROR = 0, 1
@@ -169,6 +169,7 @@ class _Pump:
         self.closing = closing
         self.to_local = bytearray()
         self.to_remote = bytearray()
+        self.frames = bytearray()  # received, and not yet a whole frame
         self.local_open = True  # the local side may still send
         self.remote_open = True
         self.announced: set[int] = set()  # channels whose first message, the port number, has passed
@@ -228,34 +229,57 @@ class _Pump:
             self.linger_until = time.monotonic() + _LINGER
 
     def _read_remote(self) -> None:
-        """Take every whole frame that is there; a partial one stays in the websocket's own buffer."""
+        """Take every whole frame that is there.
+
+        By hand: the library reads each frame in small pieces, which costs more than everything else together.
+        """
         while self.remote_open and len(self.to_local) < _HIGH_WATER:
             try:
-                frame = self.remote.recv_frame()
+                data = self.remote.sock.recv(_CHUNK)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
-            except websocket.WebSocketConnectionClosedException:
+            if not data:
                 self.remote_open = False
                 return
-            self._take(frame.opcode, bytes(frame.data), bool(frame.fin))
+            self.frames += data
+            self._take_frames()
 
-    def _take(self, opcode: int, data: bytes, final: bool) -> None:
+    def _take_frames(self) -> None:
+        """Take the whole frames in the buffer (RFC 6455, section 5.2); a server never masks its own."""
+        position, end = 0, len(self.frames)
+        while self.remote_open and end - position >= 2:
+            first, length = self.frames[position], self.frames[position + 1]
+            if first & 0x70 or length & 0x80:
+                raise websocket.WebSocketProtocolException("the server sent no frame of a plain websocket")
+            begin = position + 2
+            if length >= 126:
+                wide = 2 if length == 126 else 8
+                length = int.from_bytes(self.frames[begin : begin + wide], "big")
+                begin += wide
+            if end < begin + length:
+                break
+            position = begin + length
+            self._take(first & 0x0F, self.frames[begin:position], bool(first & 0x80))
+        del self.frames[:position]
+
+    def _take(self, opcode: int, data: bytearray, final: bool) -> None:
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             self.remote_open = False
         elif opcode == websocket.ABNF.OPCODE_PING:
-            self._send(websocket.ABNF.OPCODE_PONG, data)
+            self._send(websocket.ABNF.OPCODE_PONG, bytes(data))
         elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CONT):
             if self.channel is None and data:
-                self.channel, data = data[0], data[1:]
+                self.channel = data[0]
+                del data[:1]
             if self.channel is not None:
                 self._deliver(self.channel, data)
             if final:
                 self.channel = None
 
-    def _deliver(self, channel: int, data: bytes) -> None:
+    def _deliver(self, channel: int, data: bytearray) -> None:
         if channel not in self.announced:
             self.announced.add(channel)
-            data = data[2:]
+            del data[:2]
         if channel == _DATA:
             self.to_local += data
             if data and not self.local_open:

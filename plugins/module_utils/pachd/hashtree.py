@@ -28,6 +28,7 @@ from ..protobuf import declare
 _END = b"*"
 _BUCKETS = ("fs", "changed")
 _LENGTH = struct.Struct("<q")
+_MAX_FRAME = 1 << 30
 #: A shard's index holds one entry for each this many bytes of the shard.
 INDEX_STEP = 100_000
 #: The suffix of the block that holds a shard's index.
@@ -86,6 +87,10 @@ class Node:
             self.has_header_footer,
             self.shared,
         )
+
+
+class Damaged(StorageError):
+    """What was read is not what was once written: it differs, is cut short or cannot be understood."""
 
 
 class TreeConflict(StorageError):
@@ -148,12 +153,12 @@ def parent_of(path: str) -> str:
 def decode_node(data: bytes) -> Node:
     """Return the node that ``data`` is the message of.
 
-    :raises StorageError: when it is no node.
+    :raises Damaged: when it is no node.
     """
     try:
         message = messages()["Node"].FromString(data)
     except Exception as error:  # protobuf's implementations raise different classes
-        raise StorageError("not a node of a file tree", why=str(error)) from error
+        raise Damaged("not a node of a file tree", why=str(error)) from error
     node = Node(message.name, not message.HasField("file_node"), message.hash, message.subtree_size)
     if message.HasField("file_node"):
         node.objects = [each.hash for each in message.file_node.objects]
@@ -202,21 +207,28 @@ def encode_block_ref(block: BlockRange) -> Any:
     return message
 
 
-def frames(data: bytes) -> Iterator[bytes]:
-    """Yield the frames that ``data`` consists of.
+def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the frames that the bytes of ``chunks`` consist of; no more is held than one frame and one chunk.
 
-    :raises StorageError: when the last frame is cut short or a length is negative.
+    :raises Damaged: when the last frame is cut short or a length is negative.
     """
-    view, position = memoryview(data), 0
-    while position < len(data):
-        if len(data) - position < _LENGTH.size:
-            raise StorageError("a file tree is cut short", why=f"{len(data) - position} bytes are left for a length")
-        (length,) = _LENGTH.unpack_from(data, position)
-        position += _LENGTH.size
-        if length < 0 or position + length > len(data):
-            raise StorageError("a file tree is cut short", why=f"a frame of {length} bytes begins at byte {position}")
-        yield bytes(view[position : position + length])
-        position += length
+    rest, offset = bytearray(), 0
+    for chunk in chunks:
+        rest += chunk
+        position, end = 0, len(rest)
+        while end - position >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(rest, position)
+            if not 0 <= length <= _MAX_FRAME:
+                raise Damaged("a file tree is damaged", why=f"the frame at byte {offset + position} has no length")
+            begin = position + _LENGTH.size
+            if begin + length > end:
+                break
+            yield bytes(rest[begin : begin + length])
+            position = begin + length
+        del rest[:position]
+        offset += position
+    if rest:
+        raise Damaged("a file tree is cut short", why=f"{len(rest)} bytes are left at byte {offset}")
 
 
 def frame(data: bytes) -> bytes:
@@ -224,40 +236,63 @@ def frame(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def read_tree(data: bytes) -> dict[str, Node]:
-    """Return the nodes of an object in the tree form, by path.
+def tree_entries(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of every file and directory of an object in the tree form, in key order.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
-    nodes: dict[str, Node] = {}
-    source = frames(data)
+    source = frames(chunks)
     for header in source:
-        bucket = messages()["BucketHeader"].FromString(header).bucket
-        if bucket not in _BUCKETS:
-            raise StorageError("not a file tree", why=f"it has a bucket {bucket!r}")
+        bucket = _bucket(header)
         for key in source:
             if key == _END:
                 break
             value = next(source, None)
             if value is None:
-                raise StorageError("a file tree is cut short", why=f"the key {key!r} has no value")
+                raise Damaged("a file tree is cut short", why=f"the key {key!r} has no value")
             if bucket == "fs":
-                nodes[path_of(key)] = decode_node(value)
+                yield key, value
         else:
-            raise StorageError("a file tree is cut short", why=f"the bucket {bucket!r} has no end")
-    return nodes
+            raise Damaged("a file tree is cut short", why=f"the bucket {bucket!r} has no end")
+
+
+def _bucket(header: bytes) -> str:
+    try:
+        bucket = str(messages()["BucketHeader"].FromString(header).bucket)
+    except Exception as error:  # protobuf's implementations raise different classes
+        raise Damaged("not a file tree", why=str(error)) from error
+    if bucket not in _BUCKETS:
+        raise Damaged("not a file tree", why=f"it has a bucket {bucket!r}")
+    return bucket
+
+
+def shard_entries(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of every file and directory of an object in the shard form, in key order.
+
+    :raises Damaged: when the object has another form.
+    """
+    source = frames(chunks)
+    for key in source:
+        value = next(source, None)
+        if value is None:
+            raise Damaged("a file tree is cut short", why=f"the key {key!r} has no value")
+        yield key, value
+
+
+def read_tree(data: bytes) -> dict[str, Node]:
+    """Return the nodes of an object in the tree form, by path.
+
+    :raises Damaged: when the object has another form.
+    """
+    return {path_of(key): decode_node(value) for key, value in tree_entries([data])}
 
 
 def read_shard(data: bytes) -> Iterator[tuple[str, Node]]:
     """Yield path and node of every entry of an object in the shard form, in key order.
 
-    :raises StorageError: when the object has another form.
+    :raises Damaged: when the object has another form.
     """
-    source = frames(data)
-    for key in source:
-        value = next(source, None)
-        if value is None:
-            raise StorageError("a file tree is cut short", why=f"the key {key!r} has no value")
+    for key, value in shard_entries([data]):
         yield path_of(key), decode_node(value)
 
 
@@ -270,6 +305,18 @@ def write_shard(nodes: Iterable[tuple[str, Node]]) -> tuple[bytes, bytes]:
             entries += 1
         shard += frame(key_of(path)) + frame(encode_node(node))
     return bytes(shard), bytes(index)
+
+
+def decode_index(data: bytes) -> tuple[bytes, int]:
+    """Return key and offset of one entry of a shard's index.
+
+    :raises Damaged: when it is none.
+    """
+    try:
+        entry = messages()["Index"].FromString(data)
+    except Exception as error:  # protobuf's implementations raise different classes
+        raise Damaged("not an entry of a shard's index", why=str(error)) from error
+    return entry.k, entry.offset
 
 
 def merge(shards: Iterable[Iterable[tuple[str, Node]]]) -> dict[str, Node]:
@@ -368,16 +415,18 @@ class HashTree:
         objects: Iterable[str] = (),
         blocks: Iterable[BlockRange] = (),
         keep: int | None = None,
+        has_header_footer: bool = False,
     ) -> None:
         """Append content to the file at ``path``, which is created where missing.
 
         :param size: by how much the file grows, in bytes.
         :param keep: how many of the file's present objects (and blocks) stay before the new ones; default: all.
+        :param has_header_footer: whether a new file is one of a split directory with header or footer.
         :raises TreeConflict: when ``path`` is a directory, lies below a file, or would mix objects and blocks.
         """
         node = self.nodes.get(path)
         if node is None:
-            node = Node(path.rpartition("/")[2])
+            node = Node(path.rpartition("/")[2], has_header_footer=has_header_footer)
         elif node.directory:
             raise TreeConflict(f'could not put file at "{path}"; a file of type directory is already there')
         added_objects, added_blocks = list(objects), list(blocks)
@@ -395,6 +444,20 @@ class HashTree:
         node.objects, node.blocks = [*kept_objects, *added_objects], [*kept_blocks, *added_blocks]
         self.nodes[path] = node
         self._grow(path, size)
+
+    def put_shared(self, path: str, shared: Shared) -> None:
+        """Give the directory at ``path``, which is created where missing, the header and footer of its files.
+
+        :raises TreeConflict: when ``path`` is a file.
+        """
+        node = self.nodes.get(path)
+        if node is None:
+            node = self.nodes[path] = Node(path.rpartition("/")[2], directory=True)
+            node.size = shared.header_size + shared.footer_size
+        elif not node.directory:
+            raise TreeConflict(f'cannot add header to non-directory file at "{path}"')
+        node.shared = shared
+        self._changed.add(path)
 
     def _check_parents(self, path: str) -> None:
         parent = path

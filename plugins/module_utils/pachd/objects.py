@@ -15,12 +15,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import StorageError
 from ..stores.base import ObjectMissing, Store
 from ..stores.keys import ROOT, Spelling, key_of, name_of, raw_key
 from .hashtree import (
     INDEX_SUFFIX,
     BlockRange,
+    Damaged,
     HashTree,
     Node,
     decode_block_ref,
@@ -36,6 +36,10 @@ _PREFIX = 2
 def new_id() -> str:
     """Return a fresh identifier in the form that Pachyderm uses for blocks, commits and jobs."""
     return uuid.uuid4().hex
+
+
+class BlockShort(Damaged):
+    """A block ends before the bytes that belong to an object or a file."""
 
 
 class Objects:
@@ -83,11 +87,23 @@ class Objects:
                 offset -= block.size
                 continue
             length = block.size - offset if not size else min(left, block.size - offset)
-            yield from self.store.read(self.key(f"block/{block.block}"), block.lower + offset, length)
+            yield from self._read_range(block.block, block.lower + offset, length)
             offset = 0
             left -= length
             if size and not left:
                 return
+
+    def _read_range(self, block: str, lower: int, size: int) -> Iterator[bytes]:
+        missing = size
+        for chunk in self.store.read(self.key(f"block/{block}"), lower, size):
+            missing -= len(chunk)
+            yield chunk
+        if missing:
+            raise BlockShort(
+                "a block is too short",
+                where=f"block/{block}",
+                why=f"{missing} of the bytes before {lower + size} are missing",
+            )
 
     # Objects
 
@@ -101,6 +117,14 @@ class Objects:
             return decode_block_ref(entry)
         data = b"".join(self.store.read(self.key(f"object/{name}")))
         return decode_block_ref(self._parsed("BlockRef", f"object/{name}", data))
+
+    def place_of(self, name: str) -> str:
+        """Return the canonical name of what leads to the object: its index where that has it, else its own."""
+        return f"index/{name[:_PREFIX]}" if self._indexed(name, "objects") is not None else f"object/{name}"
+
+    def place_of_tag(self, tag: str) -> str:
+        """Return the canonical name of what leads to the tag, as ``place_of`` does."""
+        return f"index/{tag[:_PREFIX]}" if self._indexed(tag, "tags") is not None else f"tag/{tag}"
 
     def has(self, name: str) -> bool:
         """Return whether there is an object with this hash."""
@@ -189,7 +213,7 @@ class Objects:
         try:
             return messages()[kind].FromString(data)
         except Exception as error:  # protobuf's implementations raise different classes
-            raise StorageError("an object is damaged", where=where, why=str(error)) from error
+            raise Damaged("an object is damaged", where=where, why=str(error)) from error
 
     # Trees
 

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
-from .base import CHUNK, ObjectMissing, Store, StoredObject
+from .base import CHUNK, ObjectExists, ObjectMissing, Store, StoredObject
 
 _PARTIAL = ".partial-"
 
@@ -18,8 +20,11 @@ _PARTIAL = ".partial-"
 class DirectoryStore(Store):
     """A store in the file system; a file appears under its name only when it is complete."""
 
-    def __init__(self, root: str | Path) -> None:
-        self._root = Path(root)
+    def __init__(self, root: str | Path, *, private: bool = False) -> None:
+        """:param private: whether only the owner may read what is written."""
+        self._root = Path(os.path.normpath(root))
+        self._modes = (0o700, 0o600) if private else (0o777, 0o644)
+        self.where = str(self._root)
 
     def _path(self, key: str) -> Path:
         path = Path(os.path.normpath(self._root / key))
@@ -27,23 +32,37 @@ class DirectoryStore(Store):
             raise StorageError("the key leaves the store's directory", where=key)
         return path
 
-    def write(self, key: str, chunks: Iterable[bytes]) -> None:
+    def write(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> None:
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             descriptor, partial = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
         except OSError as error:
-            raise StorageError("cannot write the object", where=str(path), why=str(error)) from error
+            raise _refused("cannot write the object", path, error) from error
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(chunks)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
+            os.chmod(partial, self._modes[1])
+            if if_absent:
+                os.link(partial, path)
+                os.unlink(partial)
+            else:
+                os.replace(partial, path)
         except BaseException as error:
             os.unlink(partial)
+            if isinstance(error, FileExistsError):
+                raise ObjectExists("the object exists already", where=str(path)) from error
             if isinstance(error, OSError):
-                raise StorageError("cannot write the object", where=str(path), why=str(error)) from error
+                raise _refused("cannot write the object", path, error) from error
             raise
+
+    def _make(self, directory: Path) -> None:
+        if directory.is_dir():
+            return
+        if directory != self._root:
+            self._make(directory.parent)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(self._modes[0], parents=True)
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         path = self._path(key)
@@ -52,18 +71,21 @@ class DirectoryStore(Store):
         except FileNotFoundError as error:
             raise ObjectMissing("the object does not exist", where=str(path)) from error
         except OSError as error:
-            raise StorageError("cannot read the object", where=str(path), why=str(error)) from error
+            raise _refused("cannot read the object", path, error) from error
 
         def chunks() -> Iterator[bytes]:
             left = size
-            with file:
-                file.seek(offset)
-                while left is None or left > 0:
-                    chunk = file.read(CHUNK if left is None else min(CHUNK, left))
-                    if not chunk:
-                        return
-                    left = None if left is None else left - len(chunk)
-                    yield chunk
+            try:
+                with file:
+                    file.seek(offset)
+                    while left is None or left > 0:
+                        chunk = file.read(CHUNK if left is None else min(CHUNK, left))
+                        if not chunk:
+                            return
+                        left = None if left is None else left - len(chunk)
+                        yield chunk
+            except OSError as error:
+                raise _refused("cannot read the object", path, error) from error
 
         return chunks()
 
@@ -71,19 +93,69 @@ class DirectoryStore(Store):
         return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
+        path = self._path(key)
         try:
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError("cannot delete the object", where=key, why=str(error)) from error
+            raise _refused("cannot delete the object", path, error) from error
+        # Directories are no part of the interface, so empty ones are not kept.
+        with contextlib.suppress(OSError):
+            for parent in path.parents:
+                if parent == self._root or not parent.is_relative_to(self._root):
+                    break
+                parent.rmdir()
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        for path in self._files(prefix):
+            if not path.name.startswith(_PARTIAL):
+                try:
+                    state = path.stat()
+                except FileNotFoundError:
+                    continue  # deleted while the listing ran
+                yield StoredObject(path.relative_to(self._root).as_posix(), state.st_size, f"{state.st_mtime_ns:x}")
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        directory, _slash, begin = prefix.rpartition("/")
+        try:
+            for entry in sorted(os.scandir(self._path(directory or ".")), key=lambda each: each.name):
+                if entry.is_dir() and entry.name.startswith(begin):
+                    yield entry.name[len(begin) :]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _refused("cannot list the directory", self._path(directory or "."), error) from error
+
+    def sweep(self, prefix: str, before: datetime) -> int:
+        swept = 0
+        for path in self._files(prefix):
+            if path.name.startswith(_PARTIAL):
+                try:
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+                        swept += 1
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise _refused("cannot delete the file", path, error) from error
+        return swept
+
+    def flush(self) -> None:
+        os.sync()
+
+    def _files(self, prefix: str) -> Iterator[Path]:
+        def failed(error: OSError) -> None:
+            # What vanished meanwhile, or was never there, is empty; what may not be read is not.
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise _refused("cannot list the directory", Path(error.filename or self._root), error) from error
+
         start = self._path(prefix.rpartition("/")[0] or ".")
-        for directory, _unused, files in os.walk(start):
+        for directory, _unused, files in os.walk(start, onerror=failed):
             for name in files:
                 path = Path(directory, name)
-                key = path.relative_to(self._root).as_posix()
-                if key.startswith(prefix) and not name.startswith(_PARTIAL):
-                    try:
-                        yield StoredObject(key, path.stat().st_size)
-                    except FileNotFoundError:
-                        continue  # deleted while the listing ran
+                if path.relative_to(self._root).as_posix().startswith(prefix):
+                    yield path
+
+
+def _refused(what: str, path: Path, error: OSError) -> StorageError:
+    fix = "Free space there, or use another store." if error.errno in (28, 122) else ""  # ENOSPC, EDQUOT
+    return StorageError(what, where=str(path), why=error.strerror or str(error), fix=fix)

@@ -4,15 +4,22 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import base64
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ..errors import InputError, StorageError
-from .base import CHUNK, ObjectMissing, Store, StoredObject
+from . import parallel
+from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
+_EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_NO_CONDITIONS = ("NotImplemented", "501")
 
 
 @dataclass(frozen=True)
@@ -22,42 +29,23 @@ class S3Options:
     :param endpoint: the address of an S3-compatible service; any value switches to path-style addressing.
     :param verify: whether to check certificates, or the path of a file of CA certificates.
     :param timeout: seconds that one request may wait for data.
-    :param part_size: bytes of one part of a multipart upload.
+    :param part_size: bytes of the first parts of a multipart upload; later ones are larger.
+    :param workers: how many parts are sent at once; as many are kept in memory.
     """
 
     bucket: str
     region: str
     endpoint: str = ""
     access_key: str = ""
-    secret_key: str = ""
-    session_token: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
     verify: bool | str = True
     retries: int = 10
     timeout: float = 300.0
     part_size: int = 5 << 20
+    workers: int = 4
     acl: str = ""
     signature_version: str = "s3v4"
-
-
-class _Chunks(io.RawIOBase):
-    """A readable file over an iterator of bytes."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            try:
-                self._rest = next(self._chunks)
-            except StopIteration:
-                return 0
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
 
 
 class S3Store(Store):
@@ -74,11 +62,12 @@ class S3Store(Store):
             ) from error
         self._errors = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error)
         self._options = options
+        self.where = f"s3://{options.bucket}"
         session = boto3.session.Session(
             aws_access_key_id=options.access_key or None,
             aws_secret_access_key=options.secret_key or None,
             aws_session_token=options.session_token or None,
-            region_name=options.region,
+            region_name=options.region or None,
         )
         self._client = session.client(
             "s3",
@@ -89,6 +78,8 @@ class S3Store(Store):
                 retries={"max_attempts": options.retries, "mode": "standard"},
                 read_timeout=options.timeout,
                 connect_timeout=min(options.timeout, 30.0),
+                max_pool_connections=64,
+                tcp_keepalive=True,
                 s3={"addressing_style": "path" if options.endpoint else "auto"},
                 # S3-compatible services do not know the checksums that newer SDKs send unasked.
                 request_checksum_calculation="when_required",
@@ -96,36 +87,96 @@ class S3Store(Store):
             ),
         )
 
-    def write(self, key: str, chunks: Iterable[bytes]) -> None:
-        from boto3.s3.transfer import TransferConfig
-
-        config = TransferConfig(
-            multipart_threshold=self._options.part_size, multipart_chunksize=self._options.part_size
-        )
-        extra = {"ACL": self._options.acl} if self._options.acl else {}
-        body = io.BufferedReader(_Chunks(chunks), CHUNK)
+    def write(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> None:
+        # Part n grows with n, so that 10,000 parts, which is all that S3 allows, are 60,000 times the first one's size.
+        parts = blocks(chunks, (self._options.part_size * (1 + number // 1000) for number in itertools.count()))
+        first = next(parts, b"")
+        second = next(parts, None)
+        extra: dict[str, Any] = {"ACL": self._options.acl} if self._options.acl else {}
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        if second is None:
+            self._put(key, first, {**extra, **condition})
+            return
+        what = "cannot write the object"
+        place = {"Bucket": self._options.bucket, "Key": key}
         try:
-            self._client.upload_fileobj(body, self._options.bucket, key, ExtraArgs=extra, Config=config)
+            upload = self._client.create_multipart_upload(**place, **extra)["UploadId"]
         except self._errors as error:
+            raise self._error(what, key, error) from error
+        place["UploadId"] = upload
+
+        def send(numbered: tuple[int, bytes]) -> dict[str, Any]:
+            number, part = numbered
+            answer = self._client.upload_part(**place, PartNumber=number, Body=part, ContentMD5=_md5(part))
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        try:
+            numbered = enumerate(itertools.chain((first, second), parts), 1)
+            del first, second
+            done = sorted(
+                parallel.each(send, numbered, self._options.workers, waiting=0), key=lambda part: part["PartNumber"]
+            )
+            self._complete(key, place, done, condition)
+        except BaseException as error:
+            with contextlib.suppress(*self._errors):
+                self._client.abort_multipart_upload(**place)
+            if isinstance(error, self._errors):
+                raise self._error(what, key, error) from error
+            raise
+
+    def _put(self, key: str, body: bytes, extra: dict[str, Any]) -> None:
+        try:
+            self._client.put_object(Bucket=self._options.bucket, Key=key, Body=body, ContentMD5=_md5(body), **extra)
+        except self._errors as error:
+            if "IfNoneMatch" in extra and _code_of(error) in _NO_CONDITIONS:
+                self._absent(key)
+                self._put(key, body, {name: value for name, value in extra.items() if name != "IfNoneMatch"})
+                return
             raise self._error("cannot write the object", key, error) from error
+
+    def _complete(
+        self, key: str, place: dict[str, str], parts: Sequence[dict[str, Any]], condition: dict[str, str]
+    ) -> None:
+        upload = {"MultipartUpload": {"Parts": parts}}
+        try:
+            self._client.complete_multipart_upload(**place, **upload, **condition)
+        except self._errors as error:
+            if not condition or _code_of(error) not in _NO_CONDITIONS:
+                raise
+            self._absent(key)
+            self._client.complete_multipart_upload(**place, **upload)
+
+    def _absent(self, key: str) -> None:
+        """Ask instead of making it a condition, for services that know no conditional writes."""
+        if self.exists(key):
+            raise ObjectExists("the object exists already", where=f"{self.where}/{key}")
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         if size == 0:
             if not self.exists(key):
-                raise ObjectMissing("the object does not exist", where=f"s3://{self._options.bucket}/{key}")
+                raise ObjectMissing("the object does not exist", where=f"{self.where}/{key}")
             return iter(())
         arguments = {}
         if offset or size is not None:
             arguments["Range"] = f"bytes={offset}-{'' if size is None else offset + size - 1}"
         try:
-            body = self._client.get_object(Bucket=self._options.bucket, Key=key, **arguments)["Body"]
+            answer = self._client.get_object(Bucket=self._options.bucket, Key=key, **arguments)
+            body, tag = answer["Body"], answer.get("ETag", "")
         except self._errors as error:
             raise self._error("cannot read the object", key, error) from error
-        return self._chunks(key, body)
+        return self._chunks(key, body, offset, size, tag)
 
-    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
+    def _chunks(self, key: str, body: Any, offset: int, size: int | None, tag: str) -> Iterator[bytes]:
+        def again(done: int) -> Iterator[bytes]:
+            last = "" if size is None else offset + size - 1
+            condition = {"IfMatch": tag} if tag else {}
+            chunks: Iterator[bytes] = self._client.get_object(
+                Bucket=self._options.bucket, Key=key, Range=f"bytes={offset + done}-{last}", **condition
+            )["Body"].iter_chunks(CHUNK)
+            return chunks
+
         try:
-            yield from body.iter_chunks(CHUNK)
+            yield from resuming(body.iter_chunks(CHUNK), again, self._errors)
         except self._errors as error:
             raise self._error("cannot read the object", key, error) from error
 
@@ -150,11 +201,59 @@ class S3Store(Store):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._options.bucket, Prefix=prefix)
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield StoredObject(item["Key"], item["Size"])
+                    yield StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
         except self._errors as error:
             raise self._error("cannot list the bucket", prefix, error) from error
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._options.bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                for item in page.get("CommonPrefixes", ()):
+                    yield item["Prefix"][len(prefix) :].rstrip("/")
+        except self._errors as error:
+            raise self._error("cannot list the bucket", prefix, error) from error
+
+    def locked_until(self, key: str) -> datetime | None:
+        try:
+            answer = self._client.head_object(Bucket=self._options.bucket, Key=key)
+        except self._errors as error:
+            raise self._error("cannot look up the object", key, error) from error
+        if answer.get("ObjectLockLegalHoldStatus") == "ON":
+            return HELD
+        until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+        return until if until and until > datetime.now(until.tzinfo) else None
+
+    def sweep(self, prefix: str, before: datetime) -> int:
+        swept = 0
+        try:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._options.bucket, Prefix=prefix
+            )
+            for upload in (each for page in pages for each in page.get("Uploads", ())):
+                if upload["Initiated"] < before:
+                    self._client.abort_multipart_upload(
+                        Bucket=self._options.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    swept += 1
+        except self._errors as error:
+            raise self._error("cannot remove unfinished uploads", prefix, error) from error
+        return swept
+
     def _error(self, what: str, key: str, error: Exception) -> StorageError:
-        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-        kind = ObjectMissing if code in _MISSING else StorageError
-        return kind(what, where=f"s3://{self._options.bucket}/{key}", why=str(error))
+        code = _code_of(error)
+        kind = ObjectMissing if code in _MISSING else ObjectExists if code in _EXISTS else StorageError
+        if code == "AccessDenied" and "object lock" in str(error).lower():
+            kind = ObjectLocked
+        return kind(what, where=f"{self.where}/{key}", why=str(error))
+
+
+def _code_of(error: Exception) -> str:
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def _md5(data: bytes) -> str:
+    """Return the checksum that every S3 service compares before it takes an object."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

@@ -123,18 +123,25 @@ class FakeApi:
         kind_row = match and _KIND_OF.get((match["version"], match["plural"]))
         if not match or not kind_row:
             return Response(404, b"404 page not found\n", {"content-type": "text/plain"})
-        verb = {"GET": "get" if match["name"] else "list", "PATCH": "patch", "DELETE": "delete"}[method]
+        verb = {"GET": "get" if match["name"] else "list", "PATCH": "patch", "POST": "create", "DELETE": "delete"}[
+            method
+        ]
         if (verb, match["plural"]) in self.denied:
             return self._forbidden(verb, match)
         if not match["name"]:
-            return self._list(match, kind_row[0], dict(query))
+            return self._create(payload) if method == "POST" else self._list(match, kind_row[0], dict(query))
         ref = Ref(match["version"], kind_row[0], match["namespace"], match["name"])
-        if match["sub"] == "log":
-            return self._log(ref, dict(query))
+        return self._one(method, ref, match["sub"], payload, dict(query), content_type)
+
+    def _one(
+        self, method: str, ref: Ref, sub: str | None, payload: Object, query: dict[str, str], content_type: str
+    ) -> Response:
+        if sub == "log":
+            return self._log(ref, query)
         if method == "PATCH" and content_type == "application/apply-patch+yaml":
-            return self._apply(ref, payload, dict(query))
+            return self._apply(ref, payload, query)
         if method == "PATCH":
-            return self._scale(ref, payload)
+            return self._scale(ref, payload) if sub == "scale" else self._merge(ref, payload)
         return self._get(ref) if method == "GET" else self._delete(ref, payload)
 
     def open_websocket(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
@@ -257,6 +264,30 @@ class FakeApi:
             self.writes += 1
             self._store(ref, result)
         return answer(self._shown(ref), 200 if current else 201)
+
+    def _create(self, manifest: Object) -> Response:
+        ref = Ref.of(manifest)
+        if ref in self.objects:
+            return status(409, "AlreadyExists", f'"{ref.name}" already exists')
+        self.writes += 1
+        self.put(manifest)
+        return answer(self._shown(ref), 201)
+
+    def _merge(self, ref: Ref, patch: Object) -> Response:
+        if ref not in self.objects:
+            return self._missing(ref)
+        current = copy.deepcopy(self.objects[ref])
+        version = patch.get("metadata", {}).get("resourceVersion")
+        if version not in (None, current["metadata"]["resourceVersion"]):
+            return status(409, "Conflict", "Operation cannot be fulfilled: the object has been modified")
+        for path, value in leaves(patch).items():
+            if value is None:
+                _drop(current, path)
+            else:
+                _put(current, path, value)
+        self.writes += 1
+        self._store(ref, current)
+        return answer(self._shown(ref))
 
     def _scale(self, ref: Ref, payload: Object) -> Response:
         self.writes += 1

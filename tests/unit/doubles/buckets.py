@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -20,12 +21,18 @@ class Bucket:
     """What the server holds, and how it misbehaves.
 
     :param fail: the HTTP status that every request gets, 0 for none.
+    :param passing: statuses that the next requests get, one each, before all is well; 0 closes the connection instead.
+    :param cut: how many bytes of the next object that is read are sent before the connection closes; -1 for all.
+    :param alter: whether the service stores something else than it was sent.
     :param page: how many keys one page of a listing has.
     :param requests: method and path of each request.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     fail: int = 0
+    passing: list[int] = field(default_factory=list)
+    cut: int = -1
+    alter: bool = False
     page: int = 2
     requests: list[str] = field(default_factory=list)
     acl: set[str] = field(default_factory=set)
@@ -61,6 +68,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _ranged(self, data: bytes) -> None:
+        if self.bucket.cut >= 0:
+            cut, self.bucket.cut = self.bucket.cut, -1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:cut])
+            self.close_connection = True
+            return
         wanted = self.headers.get("Range")
         if not wanted:
             self._reply(200, data, ETag='"e"')
@@ -74,7 +89,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.bucket.requests.append(f"{self.command} {self.path}")
         split = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
-        if self.bucket.fail:
+        if self.bucket.passing:
+            status = self.bucket.passing.pop(0)
+            if status:
+                self._reply(status, b"<Error><Code>InternalError</Code><Message>later</Message></Error>")
+            self.close_connection = True
+        elif self.bucket.fail:
             self._reply(self.bucket.fail, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
         elif "/storage/v1/" in split.path or "/session/" in split.path:
             self._google(split.path, query, body)
@@ -82,22 +102,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._amazon(unquote(split.path).removeprefix("/bucket").removeprefix("/"), query, body)
 
     def _amazon(self, key: str, query: dict[str, str], body: bytes) -> None:
-        objects, uploads = self.bucket.objects, self.bucket._uploads
+        objects = self.bucket.objects
         tag = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324  # what S3 calls an ETag
         if self.headers.get("x-amz-acl"):
             self.bucket.acl.add(self.headers["x-amz-acl"])
+        if {"uploads", "uploadId"} & set(query):
+            self._in_parts(key, query, body, tag)
+            return
         match self.command:
-            case "POST" if "uploads" in query:
-                uploads["u"] = (key, {})
-                text = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
-                self._reply(200, text.encode())
-            case "PUT" if "partNumber" in query:
-                uploads["u"][1][int(query["partNumber"])] = body
-                self._reply(200, ETag=tag)
-            case "POST":
-                name, parts = uploads.pop("u")
-                objects[name] = b"".join(parts[number] for number in sorted(parts))
-                self._reply(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+            case "PUT" if self._taken(key):
+                self._reply(412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
             case "PUT":
                 objects[key] = body
                 self._reply(200, ETag=tag)
@@ -105,16 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
                 objects.pop(key, None)
                 self._reply(204)
             case "GET" if not key:
-                found = sorted(each for each in objects if each.startswith(query.get("prefix", "")))
-                start = int(query.get("continuation-token", 0))
-                end = start + self.bucket.page
-                items = "".join(
-                    f"<Contents><Key>{escape(each)}</Key><Size>{len(objects[each])}</Size></Contents>"
-                    for each in found[start:end]
-                )
-                more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{end}</NextContinuationToken>"
-                last = more if end < len(found) else "<IsTruncated>false</IsTruncated>"
-                self._reply(200, f"<ListBucketResult>{items}{last}</ListBucketResult>".encode())
+                self._listing(query)
             case _ if key not in objects:
                 self._reply(404, b"<Error><Code>NoSuchKey</Code><Message>absent</Message></Error>")
             case "HEAD":
@@ -122,20 +127,62 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._ranged(objects[key])
 
+    def _in_parts(self, key: str, query: dict[str, str], body: bytes, tag: str) -> None:
+        uploads = self.bucket._uploads
+        match self.command:
+            case "POST" if "uploads" in query:
+                uploads["u"] = (key, {})
+                text = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+                self._reply(200, text.encode())
+            case "PUT":
+                uploads["u"][1][int(query["partNumber"])] = body
+                self._reply(200, ETag=tag)
+            case "POST" if self._taken(key):
+                self._reply(412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
+            case "POST":
+                name, parts = uploads.pop("u")
+                self.bucket.objects[name] = b"".join(parts[number] for number in sorted(parts))
+                self._reply(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+            case _:
+                uploads.pop("u")
+                self._reply(204)
+
+    def _listing(self, query: dict[str, str]) -> None:
+        objects = self.bucket.objects
+        found = sorted(each for each in objects if each.startswith(query.get("prefix", "")))
+        start = int(query.get("continuation-token", 0))
+        end = start + self.bucket.page
+        items = "".join(
+            f"<Contents><Key>{escape(each)}</Key><Size>{len(objects[each])}</Size></Contents>"
+            for each in found[start:end]
+        )
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{end}</NextContinuationToken>"
+        last = more if end < len(found) else "<IsTruncated>false</IsTruncated>"
+        self._reply(200, f"<ListBucketResult>{items}{last}</ListBucketResult>".encode())
+
+    def _store(self, name: str, data: bytes) -> None:
+        self.bucket.objects[name] = data + b"!" if self.bucket.alter else data
+        digest = hashlib.md5(self.bucket.objects[name], usedforsecurity=False).digest()
+        self._reply(200, json.dumps({"md5Hash": base64.b64encode(digest).decode()}).encode())
+
+    def _taken(self, key: str) -> bool:
+        return self.headers.get("If-None-Match") == "*" and key in self.bucket.objects
+
     def _google(self, path: str, query: dict[str, str], body: bytes) -> None:
         objects, uploads = self.bucket.objects, self.bucket._uploads
-        if path.startswith("/session/"):
+        name = query.get("name") or (json.loads(body).get("name") if "/upload/" in path and body[:1] == b"{" else "")
+        if query.get("ifGenerationMatch") == "0" and name in objects:
+            self._reply(412, b'{"error": {"message": "conditionNotMet"}}')
+        elif path.startswith("/session/"):
             name, parts = uploads["g"]
             parts[len(parts)] = body
             if self.headers["Content-Range"].endswith("/*"):
                 so_far = sum(map(len, parts.values()))
                 self._reply(308, Range=f"bytes=0-{so_far - 1}")
             else:
-                objects[name] = b"".join(parts.values())
-                self._reply(200, b"{}")
+                self._store(name, b"".join(parts.values()))
         elif path.startswith("/upload/") and query["uploadType"] == "media":
-            objects[query["name"]] = body
-            self._reply(200, b"{}")
+            self._store(query["name"], body)
         elif path.startswith("/upload/"):
             uploads["g"] = (json.loads(body)["name"], {})
             self._reply(200, Location=f"{self.bucket.url}/session/g")

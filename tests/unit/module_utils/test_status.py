@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import EtcdState, Evidence, gather
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.answers import Answers
-from ansible_collections.pachops.pachyderm.plugins.module_utils.status import report, screen
+from ansible_collections.pachops.pachyderm.plugins.module_utils.status import backups_in, report, screen
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from doubles.backups import CLUSTER, NOW, put, verify
 from doubles.kube import FakeKube, installation, node, now, pod, worker
 
 NAMESPACE = "pachyderm"
@@ -170,3 +174,40 @@ def test_an_installation_of_somebody_else_and_without_a_service() -> None:
     assert shown["pachyderm"].endswith("not deployed by this collection")
     assert shown["address"] == "no Service pachd"
     assert "up 10 d" in shown["pachd"]
+
+
+def test_backups_turn_red_without_a_verified_one_that_is_young_enough(tmp_path: Path) -> None:
+    def line_of(
+        max_age: int | None = 7200, cluster: str = CLUSTER, store: DirectoryStore | None = None
+    ) -> tuple[bool, str]:
+        state = report(evidence(installed()), now(7300))
+        state["backups"] = backups_in(store or DirectoryStore(tmp_path), cluster, max_age, NOW)
+        assert screen(state)[0].startswith("pachyderm")
+        return state["backups"]["sound"], lines(state)["backups"]
+
+    assert line_of() == (False, f"✗ there is no backup; 0 in {tmp_path}")
+    store = DirectoryStore(tmp_path)
+    old = put(store, dt.timedelta(hours=3), 1)
+    assert line_of() == (False, f"✗ none of 1 backups is verified; 1 in {tmp_path}")
+    verify(store, old)
+    shown = f"1 in {tmp_path}, newest verified {old}, 3 h old"
+    assert line_of() == (False, f"✗ the newest verified backup is 3 h old, 2 h are allowed; {shown}")
+    assert line_of(None) == (True, f"✔ {shown}")
+    new = put(store, dt.timedelta(hours=1), 2)
+    assert not line_of()[0], "a newer one that is not verified does not count"
+    verify(store, new)
+    assert line_of()[0]
+    verify(store, new, "deep", passed=False, after=60)
+    sound, text = line_of()
+    assert not sound
+    assert "1 FAILED their verification" in text
+    assert line_of(cluster="") == (
+        False,
+        "✗ the cluster id is not known: neither pachd nor etcd could be asked for it",
+    )
+
+
+def test_without_a_store_backups_are_not_looked_at() -> None:
+    state = report(evidence(installed()), now(7300))
+    assert state["backups"] is None
+    assert "backups" not in lines(state)

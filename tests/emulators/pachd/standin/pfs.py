@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.hashtree import (
     BlockRange,
     HashTree,
     Node,
     TreeConflict,
-    decode_block_ref,
     parent_of,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects, new_id
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.writes import apply_records
 from google.protobuf.timestamp_pb2 import Timestamp
 from python_pachyderm.proto.pfs import pfs_pb2 as pb
 
@@ -1035,35 +1036,15 @@ class Pfs:
         parent = self._finished_tree(txn, info.parent_commit)
         return self._open_tree(txn, file.commit, parent, file.path)
 
-    def _apply(self, tree: HashTree, path: str, records: pb.PutFileRecords) -> None:
+    @staticmethod
+    def _apply(tree: HashTree, path: str, records: pb.PutFileRecords) -> None:
         """Do to the tree what one record says."""
-        path = paths.clean(path)
-        if records.tombstone:
-            if not path:
-                for child, _unused in tree.children(""):
-                    tree.delete(child)
-            elif paths.is_glob(path):
-                pattern = paths.glob(path)
-                for each in [each for each in tree.nodes if pattern.fullmatch(each)]:
-                    tree.delete(each)
-            else:
-                tree.delete(path)
         if records.split:
             raise NotImplementedHere("files that were put with split")
-        sizes: dict[str, int] = {}
-        for record in records.records:
-            sizes[record.object_hash] = record.size_bytes
-            keep, size = None, record.size_bytes
-            if record.HasField("overwrite_index"):
-                keep = record.overwrite_index.index
-                node = tree.nodes.get(path)
-                size -= sum(sizes.get(each, 0) for each in (node.objects[keep:] if node else ()))
-            objects = [record.object_hash] if record.object_hash else []
-            blocks = [decode_block_ref(record.block_ref)] if record.HasField("block_ref") and not objects else []
-            try:
-                tree.put_file(path, size, objects, blocks, keep)
-            except TreeConflict as error:
-                raise PachError(str(error)) from error
+        try:
+            apply_records(tree, path, records)
+        except (TreeConflict, InputError) as error:
+            raise PachError(str(error)) from error
 
     def _nodes(self, info: pb.CommitInfo) -> dict[str, Node] | None:
         """Return the nodes of an output commit; None when it has none.

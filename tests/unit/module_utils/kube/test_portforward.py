@@ -322,3 +322,53 @@ def test_a_pod_that_is_not_there_is_refused_at_once(cluster: tuple[Cluster, list
         pass
     with pytest.raises(ValueError, match="either pod or selector"):
         PortForward(Kube(api), "pachyderm", 1)
+
+
+class Pieces:
+    """A socket that gives its bytes in pieces of the sizes asked for, then says that there is nothing yet."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self._parts = []
+        for size in sizes:
+            self._parts.append(data[:size])
+            data = data[size:]
+        self._parts.append(data)
+
+    def recv(self, _size: int) -> bytes:
+        while self._parts:
+            if part := self._parts.pop(0):
+                return part
+        raise BlockingIOError
+
+
+def frame(data: bytes) -> bytes:
+    length = len(data)
+    if length < 126:
+        return bytes([0x82, length]) + data
+    return (
+        b"\x82\x7e" + struct.pack(">H", length) if length < 1 << 16 else b"\x82\x7f" + struct.pack(">Q", length)
+    ) + data
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 127, 65_537])
+def test_frames_are_whole_however_they_arrive(step: int) -> None:
+    port = struct.pack("<H", PORT)
+    contents = [
+        bytes([number % 251]) * size for number, size in enumerate([0, 1, 124, 125, 126, 65_534, 65_535, 70_000])
+    ]
+    data = b"".join(frame(b"\0" + content) for content in [port, *contents])
+    remote = type("Remote", (), {"sock": Pieces(data, [step] * (len(data) // step))})()
+    pump = portforward_module._Pump(socket.socket(), remote, threading.Event())
+    pump._read_remote()
+    pump.local.close()
+    assert bytes(pump.to_local) == b"".join(contents)
+    assert pump.frames == b""
+
+
+@pytest.mark.parametrize("head", [b"\x82\x81", b"\xc2\x01"], ids=["masked", "reserved bit"])
+def test_what_is_no_frame_ends_the_connection(head: bytes) -> None:
+    remote = type("Remote", (), {"sock": Pieces(head + b"\0\0\0\0\0", [])})()
+    pump = portforward_module._Pump(socket.socket(), remote, threading.Event())
+    with pytest.raises(portforward_module.websocket.WebSocketException, match="no frame"):
+        pump._read_remote()
+    pump.local.close()

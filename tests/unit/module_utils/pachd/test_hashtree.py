@@ -155,7 +155,7 @@ def test_a_shards_index_leads_to_its_entries() -> None:
         for number in range(3000)
     ]
     shard, index = write_shard(output_tree(files))
-    entries = [hashtree.messages()["Index"].FromString(each) for each in hashtree.frames(index)]
+    entries = [hashtree.messages()["Index"].FromString(each) for each in hashtree.frames([index])]
     assert len(entries) == len(shard) // hashtree.INDEX_STEP
     for entry in entries:
         assert next(read_shard(shard[entry.offset :]))[0] == hashtree.path_of(entry.k)

@@ -5,16 +5,28 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import google.auth.compute_engine
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import ObjectMissing, Store, StoredObject
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores import parallel
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import (
+    Below,
+    ObjectExists,
+    ObjectMissing,
+    Store,
+    StoredObject,
+    blocks,
+    resuming,
+)
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
 from doubles.buckets import Bucket, served
 from google.auth.credentials import AnonymousCredentials
@@ -35,12 +47,16 @@ def s3(bucket: Bucket, **options: Any) -> S3Store:
     return S3Store(S3Options("bucket", "eu-west-1", **(defaults | options)))
 
 
+def gcs(bucket: Bucket) -> GcsStore:
+    return GcsStore("bucket", host=bucket.url, pause=0.01)
+
+
 @pytest.fixture(params=["directory", "s3", "gcs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> Store:
     make: dict[str, Callable[[], Store]] = {
         "directory": lambda: DirectoryStore(tmp_path),
         "s3": lambda: s3(bucket),
-        "gcs": lambda: GcsStore("bucket", host=bucket.url),
+        "gcs": lambda: gcs(bucket),
     }
     return make[request.param]()
 
@@ -100,7 +116,7 @@ def test_a_source_that_fails_leaves_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", ["s3", "gcs"])
 def test_a_refusal_names_the_object_and_is_not_taken_for_a_missing_one(kind: str, bucket: Bucket) -> None:
-    store: Store = s3(bucket) if kind == "s3" else GcsStore("bucket", host=bucket.url)
+    store: Store = s3(bucket) if kind == "s3" else gcs(bucket)
     bucket.fail = 403
     attempts: list[Callable[[], Any]] = [
         lambda: store.write("block/x", [b"x"]),
@@ -167,3 +183,243 @@ def test_a_missing_library_is_an_instruction(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match="is missing"):
         make()
+
+
+# Conditional writes, and failures that pass
+
+
+@pytest.mark.parametrize("content", [b"first", LARGE], ids=["small", "20 MiB"])
+def test_a_conditional_write_never_replaces(store: Store, content: bytes) -> None:
+    store.write("block/x", [content], if_absent=True)
+    with pytest.raises(ObjectExists):
+        store.write("block/x", [b"second"], if_absent=True)
+    with pytest.raises(ObjectExists):
+        store.write("block/x", [LARGE], if_absent=True)
+    assert b"".join(store.read("block/x")) == content
+    assert [each.key for each in store.list()] == ["block/x"]
+
+
+def test_a_files_token_changes_when_it_is_written(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.write("block/x", [b"1"])
+    (first,) = store.list()
+    store.write("block/x", [b"2"])
+    (second,) = store.list()
+    assert first.token
+    assert first.token != second.token
+
+
+def test_folders_are_the_next_part_of_keys(store: Store) -> None:
+    for key in ("a/b/1", "a/b/2", "a/c/1", "a/file", "ab/x"):
+        store.write(key, [b"x"])
+    if isinstance(store, DirectoryStore):
+        assert sorted(store.folders("a/")) == ["b", "c"]
+        assert sorted(store.folders("")) == ["a", "ab"]
+    assert sorted(Store.folders(store, "a/")) == ["b", "c"]
+    assert sorted(each.key for each in Below(store, "a/").list("b/")) == ["b/1", "b/2"]
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def remote(request: pytest.FixtureRequest, bucket: Bucket) -> Store:
+    return s3(bucket, retries=4) if request.param == "s3" else gcs(bucket)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 0])
+def test_a_failure_that_passes_is_tried_again(remote: Store, bucket: Bucket, status: int) -> None:
+    bucket.objects["block/y"] = b"content"
+    actions: list[Callable[[], Any]] = [
+        lambda: remote.write("block/x", [b"x"]),
+        lambda: b"".join(remote.read("block/y")),
+        lambda: remote.exists("block/y"),
+        lambda: list(remote.list()),
+    ]
+    for action in actions:
+        bucket.passing = [status, status]
+        action()
+        assert bucket.passing == []
+    assert bucket.objects["block/x"] == b"x"
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_failure_that_does_not_pass_ends(remote: Store, bucket: Bucket, status: int) -> None:
+    bucket.fail = status
+    with pytest.raises(StorageError):
+        remote.write("block/x", [b"x"])
+    assert len(bucket.requests) >= 4
+
+
+def test_a_refusal_is_not_tried_again(remote: Store, bucket: Bucket) -> None:
+    bucket.fail = 403
+    with pytest.raises(StorageError):
+        remote.write("block/x", [b"x"])
+    assert len(bucket.requests) == 1
+
+
+@pytest.mark.parametrize("percent", [10, 50, 99])
+def test_a_connection_that_is_cut_is_taken_up_where_it_broke(remote: Store, bucket: Bucket, percent: int) -> None:
+    bucket.objects["block/x"] = LARGE
+    bucket.cut = len(LARGE) * percent // 100
+    assert b"".join(remote.read("block/x")) == LARGE
+
+
+def test_parts_that_fail_are_sent_again(bucket: Bucket) -> None:
+    store = s3(bucket, retries=4)
+    bucket.passing = []
+
+    def chunks() -> Iterator[bytes]:
+        yield LARGE
+        bucket.passing = [503, 500]
+        yield LARGE
+
+    store.write("block/x", chunks())
+    assert bucket.objects["block/x"] == LARGE * 2
+
+
+def test_a_source_that_fails_leaves_no_unfinished_upload(bucket: Bucket) -> None:
+    def broken() -> Iterator[bytes]:
+        yield LARGE
+        raise ConnectionError("the source went away")
+
+    with pytest.raises(ConnectionError):
+        s3(bucket).write("block/x", broken())
+    assert bucket._uploads == {}
+
+
+def test_gcs_takes_back_what_was_altered_on_the_way(bucket: Bucket) -> None:
+    bucket.alter = True
+    for content in (b"small", LARGE):
+        with pytest.raises(StorageError, match="altered on its way"):
+            gcs(bucket).write("block/x", [content])
+        assert bucket.objects == {}
+
+
+def test_memory_does_not_grow_with_the_object(bucket: Bucket) -> None:
+    sent = 0
+    ahead = []
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        for _unused in range(60):
+            sent += 1
+            received = sum(len(part) for _key, parts in bucket._uploads.values() for part in parts.values())
+            ahead.append(sent * (1 << 20) - received)
+            yield bytes(1 << 20)
+
+    s3(bucket, workers=2).write("block/x", chunks())
+    assert len(bucket.objects["block/x"]) == 60 << 20
+    # Two parts under way, one that is being filled, and one between two threads.
+    assert max(ahead) <= 5 * (5 << 20)
+
+
+# Directories
+
+
+def test_a_private_directory_is_for_its_owner_only(tmp_path: Path) -> None:
+    DirectoryStore(tmp_path / "store", private=True).write("a/b/c", [b"x"])
+    modes = {path.stat().st_mode & 0o777 for path in [tmp_path / "store", *(tmp_path / "store").rglob("*")]}
+    assert modes == {0o700, 0o600}
+
+
+def test_empty_directories_are_not_kept(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    store.write("a/b/c", [b"x"])
+    store.write("a/d", [b"x"])
+    store.delete("a/b/c")
+    assert not (tmp_path / "store" / "a" / "b").exists()
+    store.delete("a/d")
+    assert (tmp_path / "store").is_dir()
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_unfinished_files_are_swept_by_age(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.write("a/whole", [b"x"])
+    (tmp_path / "a" / ".partial-x").write_text("half")
+    now = datetime.now(timezone.utc)
+    assert store.sweep("a/", now - timedelta(hours=1)) == 0
+    assert store.sweep("b/", now + timedelta(hours=1)) == 0
+    assert store.sweep("a/", now + timedelta(hours=1)) == 1
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole"]
+
+
+def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
+    def full() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"No space left.*Free space there"):
+        DirectoryStore(tmp_path).write("a", full())
+    assert list(tmp_path.iterdir()) == []
+
+
+# Locations
+
+
+def test_locations_are_read_as_users_write_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Bucket
+) -> None:
+    access = Access(region="eu-west-1", endpoint=bucket.url, access_key="a", secret_key="s")
+    store = open_location("s3://bucket/a/prefix/", access)
+    store.write("key", [b"x"])
+    assert bucket.objects == {"a/prefix/key": b"x"}
+    assert store.where == "s3://bucket/a/prefix"
+    assert [each.key for each in store.list()] == ["key"]
+    assert b"".join(store.read("key")) == b"x"
+    store.delete("key")
+    assert not store.exists("key")
+    assert open_location("s3://bucket", access).where == "s3://bucket"
+    assert open_location(str(tmp_path)).where == str(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_location("~/backups").where == str(tmp_path / "backups")
+    for wrong in ("backups", "./x", "s3://", "s3://UPPER", "ftp://bucket", "s3:/bucket", ""):
+        with pytest.raises(InputError):
+            open_location(wrong)
+    assert "s3cret" not in repr(Access(secret_key="s3cret", access_key="s3cret", session_token="s3cret"))
+
+
+# Helpers
+
+
+@pytest.mark.parametrize("sizes", [[3], [1, 2], [100], [7, 1]])
+def test_blocks_have_the_sizes_asked_for(sizes: list[int]) -> None:
+    data = bytes(range(100))
+    for step in (1, 2, 3, 7, 50, 100, 200):
+        chunks = [data[at : at + step] for at in range(0, 100, step)]
+        made = list(blocks(chunks, itertools.cycle(sizes)))
+        assert b"".join(made) == data
+        assert all(len(block) == size for block, size in zip(made[:-1], itertools.cycle(sizes), strict=False))
+        assert made[-1]
+    assert list(blocks([], itertools.cycle([3]))) == []
+    assert list(blocks([b"", b""], itertools.cycle([3]))) == []
+
+
+def test_reading_gives_up_where_nothing_more_comes() -> None:
+    def broken(_done: int) -> Iterator[bytes]:
+        raise ConnectionError("cut")
+        yield b""
+
+    with pytest.raises(ConnectionError):
+        list(resuming(broken(0), broken, (ConnectionError,), pause=0.001))
+
+
+def test_parallel_work_is_bounded_and_ends_with_the_first_error() -> None:
+    taken: list[int] = []
+    done: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    def work(number: int) -> int:
+        if number == 10:
+            raise StorageError("ten")
+        done.append(number)
+        return number
+
+    with pytest.raises(StorageError, match="ten"):
+        for _unused in parallel.each(work, items(), 2):
+            assert len(taken) - len(done) <= 8
+    assert len(taken) < 30
+    assert sorted(parallel.each(lambda number: number, range(50), 4)) == list(range(50))
+    assert list(parallel.each(lambda number: number, [], 4)) == []

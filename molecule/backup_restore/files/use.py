@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Use an installation as people do: ``seed KUBECONFIG NAMESPACE IMAGE``, or ``write KUBECONFIG NAMESPACE SECONDS``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import python_pachyderm
+from python_pachyderm.service import pps_proto
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".cache" / "collections"))
+
+from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+
+
+def seed(client: python_pachyderm.Client, image: str) -> None:
+    """Make repos, two branches, commits that change and delete files, a pipeline with its job, and an open commit."""
+    client.create_repo("ticks")
+    for day in range(3):
+        with client.commit("ticks", "master") as commit:
+            client.put_file_bytes(commit, f"/2020/01/{day:02}.csv", b"a,b\n1,2\n" * (1000 * (day + 1)))
+    with client.commit("ticks", "master") as commit:
+        client.delete_file(commit, "/2020/01/00.csv")
+    with client.commit("ticks", "staging") as commit:
+        client.put_file_bytes(commit, "/note", b"staged")
+    transform = pps_proto.Transform(cmd=["sh"], image=image, stdin=["cp -r /pfs/ticks/* /pfs/out/"])
+    wanted = pps_proto.Input(pfs=pps_proto.PFSInput(repo="ticks", glob="/"))
+    client.create_pipeline("copy", transform=transform, input=wanted)
+    client.create_repo("open")
+    commit = client.start_commit("open", "master")
+    client.put_file_bytes(commit, "/unfinished", b"not yet")
+
+
+def write(client: python_pachyderm.Client, seconds: float) -> None:
+    """Commit a file every fifth of a second."""
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        with client.commit("ticks", "master") as commit:
+            client.put_file_bytes(commit, f"/live/{number}", str(number).encode() * 1000)
+        number += 1
+        time.sleep(0.2)
+    sys.stdout.write(f"{number}\n")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    command, kubeconfig, namespace, argument = sys.argv[1:]
+    kube = connect(kubeconfig)
+    pod = observe(kube, namespace).ready_pod("pachd")
+    with kube.portforward(namespace, pod, 650) as (host, port):
+        client = python_pachyderm.Client(host=host, port=port)
+        if command == "seed":
+            seed(client, argument)
+        else:
+            write(client, float(argument))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real etcd of a test's own: no double, but kept where tests look for helpers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+
+PROGRAMS = Path("/var/cache/pachops/programs")
+
+
+def program() -> Path:
+    """Return the etcd that the local cluster was built with."""
+    found = sorted(PROGRAMS.glob("etcd-v*/etcd"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        pytest.fail(f"no etcd below {PROGRAMS}: run `make cluster`, which builds it.")
+    return found[-1]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free on loopback."""
+    sockets = [socket.socket() for _unused in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def running(
+    directory: Path,
+    *flags: str,
+    scheme: str = "http",
+    client_options: dict[str, Any] | None = None,
+    server: str = "",
+) -> Iterator[str]:
+    """Run an etcd on ``directory`` and yield its client address once it answers.
+
+    :param server: another program than the local cluster's; it gets only flags that every etcd from 3.2 on knows.
+    """
+    port, peer = free_ports(2)
+    address = f"{scheme}://127.0.0.1:{port}"
+    command: Sequence[str] = [
+        *((server,) if server else (str(program()), "--unsafe-no-fsync", "--log-level", "error")),
+        *("--data-dir", str(directory), "--max-txn-ops", "10000"),
+        *("--listen-client-urls", address, "--advertise-client-urls", address),
+        *(
+            "--listen-peer-urls",
+            f"http://127.0.0.1:{peer}",
+            "--initial-advertise-peer-urls",
+            f"http://127.0.0.1:{peer}",
+        ),
+        *("--initial-cluster", f"default=http://127.0.0.1:{peer}"),
+        *flags,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with EtcdClient(address, timeout=5, **(client_options or {})) as client:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    client.status()
+                    break
+                except EtcdError:
+                    assert process.poll() is None
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+        yield address
+    finally:
+        process.kill()
+        process.wait()

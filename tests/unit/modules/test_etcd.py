@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules that look after etcd, on a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.modules import etcd_info, etcd_maintenance
+from doubles.etcd import running
+from doubles.kube import FakeKube, installation, node
+
+NAMESPACE = "pachyderm"
+
+
+def fill(address: str) -> None:
+    with EtcdClient(address) as client:
+        client.put(b"cluster-id", b"c1d")
+        client.put(b"pachyderm/1.7.0/pachyderm_pfs/repos/ticks", b"")
+        for number in range(300):
+            client.put(b"pachyderm/1.7.0/pachyderm_pps/jobs/%d" % (number % 10), b"x" * 20_000)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    with running(tmp_path / "etcd") as address:
+        fill(address)
+        yield address
+
+
+def cluster(address: str) -> FakeKube:
+    """Return a cluster whose etcd pod leads to a real etcd."""
+    kube = FakeKube([node(), *installation(NAMESPACE)])
+    split = urlsplit(address)
+    assert split.hostname
+    assert split.port
+    pods = [ref for ref in kube.objects if ref.kind == "Pod" and ref.name.startswith("etcd")]
+    assert pods
+    kube.forwarded[(pods[0].name, 2379)] = (split.hostname, split.port)
+    return kube
+
+
+def test_the_modules(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., Any]
+) -> None:
+    for module in (etcd_info, etcd_maintenance):
+        monkeypatch.setattr(module, "connect", lambda _kubeconfig, _context: cluster(address))
+    found = run_module(etcd_info.main, namespace=NAMESPACE)
+    assert not found.failed
+    assert found["etcd"]["keys"]["jobs"] == 10
+    assert any("etcd-0" in line for line in found["table"])
+    options = {"namespace": NAMESPACE, "keep_revisions": 5, "snapshot_dir": str(tmp_path / "s")}
+    planned = run_module(etcd_maintenance.main, check_mode=True, diff=True, **options)
+    assert planned.changed
+    assert planned["snapshot"] == ""
+    done = run_module(etcd_maintenance.main, diff=True, **options)
+    assert done.changed
+    assert set(planned) == set(done)
+    assert done["snapshot"].endswith(".snapshot")
+    again = run_module(etcd_maintenance.main, **options)
+    assert not again.changed
+    assert again["actions"] == []
+    refused = run_module(etcd_maintenance.main, namespace=NAMESPACE)
+    assert refused.failed
+    assert "snapshot_dir" in refused["msg"]
+    direct = run_module(etcd_info.main, endpoints=[address])
+    assert direct["etcd"]["transport"] == "direct"
+    down = run_module(etcd_info.main, endpoints=["127.0.0.1:9"], timeout=1)
+    assert not down.failed
+    assert not down["etcd"]["healthy"]
+    failed = run_module(etcd_info.main, endpoints=["127.0.0.1:9"], timeout=1, fail_if_unhealthy=True)
+    assert failed.failed
+    assert "cannot reach etcd" in failed["msg"]
