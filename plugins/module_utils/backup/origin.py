@@ -79,7 +79,7 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             fix="Look at the pod's events and log, or run the playbook doctor.",
         )
     scheme = "https://" if access.tls else ""
-    pod = next(each for each in installation.pods("etcd") if name(each) == ready)
+    pod = {name(each): each for each in installation.pods("etcd")}[ready]
     address = str(pod.get("status", {}).get("podIP") or "")
     direct = f"{scheme}[{address}]:{ETCD_CLIENT_PORT}" if ":" in address else f"{scheme}{address}:{ETCD_CLIENT_PORT}"
     if access.transport == "direct":

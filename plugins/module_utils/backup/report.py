@@ -8,7 +8,6 @@ of the one before and the schedule follows how many runs were missed in between.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import datetime as dt
@@ -16,9 +15,7 @@ import json
 import os
 import re
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,18 +254,17 @@ def push(gateway: Gateway, namespace: str, text: str) -> None:
     url = f"{gateway.url.rstrip('/')}/metrics/job/pachops_backup/namespace/{group}"
     if not url.startswith(("http://", "https://")):
         raise InputError("not the address of a pushgateway", where=gateway.url, fix="Give http://host:9091.")
-    request = urllib.request.Request(url, text.encode(), {"Content-Type": "text/plain; version=0.0.4"}, method="PUT")  # noqa: S310 - the scheme is checked
-    if gateway.user:
-        token = base64.b64encode(f"{gateway.user}:{gateway.password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+    import requests
+
+    login = (gateway.user, gateway.password) if gateway.user else None
+    kind = {"Content-Type": "text/plain; version=0.0.4"}
     try:
-        with urllib.request.urlopen(request, timeout=gateway.timeout):  # noqa: S310 - the scheme is checked
-            pass
-    except urllib.error.HTTPError as error:
-        why = f"{error.code} {error.read(200).decode('utf-8', 'replace').strip()}"
-        raise StorageError("the pushgateway refused the metrics", where=url, why=why) from error
-    except OSError as error:
+        answer = requests.put(url, text.encode(), headers=kind, auth=login, timeout=gateway.timeout)
+    except requests.RequestException as error:
         raise StorageError("cannot reach the pushgateway", where=url, why=str(error)) from error
+    if not answer.ok:
+        why = f"{answer.status_code} {answer.text[:200].strip()}"
+        raise StorageError("the pushgateway refused the metrics", where=url, why=why)
 
 
 def emit_event(kube: Kube, run: Run) -> None:

@@ -210,6 +210,13 @@ class OpenedSet:
         """
         return Keyring(self.store, self.manifest.cluster_id).decipher(self._identities)
 
+    def unlock(self) -> None:
+        """Find out now, rather than in the middle of something long, whether the identities given decrypt the set.
+
+        :raises BackupError: they do not.
+        """
+        self.decipher  # noqa: B018 - the property finds it out
+
 
 class _BackupObjects(Store):
     """A backup's objects as a store in the spelling of a directory."""

@@ -101,7 +101,7 @@ def verify(
         programs = restore.find_programs(run.options.etcd_program, opened.manifest.etcd.version)
         run.tools["etcd"] = programs.version
         if opened.manifest.encryption:
-            _ = opened.decipher
+            opened.unlock()
     run.timed("files", lambda: _check_files(run, skip_snapshot=programs is not None))
     run.timed("objects", lambda: _check_objects(run))
     if programs is not None:

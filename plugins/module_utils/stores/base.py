@@ -175,9 +175,12 @@ def resuming(
 
 
 def blocks(chunks: Iterable[bytes], sizes: Iterable[int]) -> Iterator[bytes]:
-    """Yield the bytes of ``chunks`` in blocks of the given sizes; the last one may be shorter, and is never empty."""
+    """Yield the bytes of ``chunks`` in blocks of the given sizes; the last one may be shorter, and is never empty.
+
+    :param sizes: without end.
+    """
     wanted = iter(sizes)
-    size = next(wanted)
+    size = next(wanted, 0)
     buffer = bytearray()
     for chunk in chunks:
         view = memoryview(chunk)
@@ -192,6 +195,6 @@ def blocks(chunks: Iterable[bytes], sizes: Iterable[int]) -> Iterator[bytes]:
                     continue
                 yield bytes(buffer)
                 buffer = bytearray()
-            size = next(wanted)
+            size = next(wanted, size)
     if buffer:
         yield bytes(buffer)
