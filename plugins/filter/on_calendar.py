@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: on_calendar
 short_description: Turn a time in cron's form into systemd's
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Turns the five fields of C(crontab(5)) into a calendar expression for a systemd timer.
 author:

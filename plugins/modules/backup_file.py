@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: backup_file
 short_description: List and extract files of any commit out of a backup
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Reads a backup set directly, with no Pachyderm, no etcd and no cluster running, and lists the files of a commit or
     brings them to this host.

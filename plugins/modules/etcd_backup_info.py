@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_backup_info
 short_description: List the backups of a cluster
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Lists the complete backups in a store, with what verifications have said of them, and what else is there, such as
     remains of backups that were cut off, manifests that cannot be read, and keys that are not of this collection.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_backup_prune
 short_description: Delete backups that no rule keeps
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Deletes backups that no retention rule keeps, what backups that were cut off left behind, and shared objects that no
     remaining backup needs. Every deletion has its reason in RV(plan).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_backup_report
 short_description: Tell of a scheduled backup run
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Records in the store how a run of backup, verification and prune ended, and which runs were missed before it.
   - Writes metrics for Prometheus to a file or to a pushgateway, and creates an Event about pachd in the cluster.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_backup_verify
 short_description: Prove that a backup can be restored
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Verifies one backup at one of three levels, each of which includes the ones before, and leaves a record of it in the
     store. The record is written once and never changed.

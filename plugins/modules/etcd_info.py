@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_info
 short_description: Tell how Pachyderm's etcd is
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Asks every member for its version, size, revision and leader, and the whole for alarms and numbers of keys.
   - A member that does not answer is part of the answer; it fails the task only with O(fail_if_unhealthy).

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: etcd_maintenance
 short_description: Compact and defragment etcd, and lift its alarm
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Drops etcd's history, shrinks its files member by member, and lifts the alarm NOSPACE once there is space again.
   - A snapshot is written first, unless O(snapshot=false).

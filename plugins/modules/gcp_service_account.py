@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gcp_service_account
 short_description: Create, change or delete a Google service account, and let Kubernetes service accounts act as it
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Creates a service account or brings an existing one to the wanted settings.
   - With O(workload_identity) it grants C(roles/iam.workloadIdentityUser) on the account, so that pods need no key.

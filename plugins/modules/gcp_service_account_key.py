@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gcp_service_account_key
 short_description: Make, rotate and revoke keys of a Google service account
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes sure that a valid key is held in a file or by the caller; makes a new one where it is missing, revoked or due.
   - A new key is in its place and accepted by Google before any older one is revoked.

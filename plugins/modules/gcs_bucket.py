@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gcs_bucket
 short_description: Create, change or delete a Cloud Storage bucket
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Creates a bucket or brings an existing one to the wanted settings.
   - An option that is not set never changes a bucket.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gcs_bucket_iam
 short_description: Grant and withdraw roles on a Cloud Storage bucket
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Reads the bucket's IAM policy, changes it and writes it back under its etag; reads again where others were faster.
   - Policies are read and written in version 3, so that conditions are kept.

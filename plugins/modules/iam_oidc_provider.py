@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: iam_oidc_provider
 short_description: Let a Kubernetes cluster's service accounts assume IAM roles
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes IAM trust a cluster's tokens for the audience C(sts.amazonaws.com); IRSA needs it once per cluster.
   - amazon.aws has no module for this.

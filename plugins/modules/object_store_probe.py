@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: object_store_probe
 short_description: Try out a bucket with the credentials that pachd will have
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Lists, reads a missing object, writes, reads and deletes one of its own, as pachd does at each start.
   - Goes on after a failure, so that one run names every missing permission, a wrong region, a clock that is off,
