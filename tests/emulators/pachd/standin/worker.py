@@ -232,7 +232,7 @@ class Job:
         self._job.data_total = len(found)
         self._update(pb.JOB_RUNNING)
         parent = self._parent()
-        base = Counter(frames(self._sidecar.content(parent.datums.hash))) if parent is not None else Counter()
+        base = Counter(frames([self._sidecar.content(parent.datums.hash)])) if parent is not None else Counter()
         additive = parent is not None and not base - Counter(tag.encode() for tag in tags)
         if self._info.reprocess_spec == "every_job":
             base, additive = Counter(), False
