@@ -52,6 +52,11 @@ OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
 
 
+# The process groups that run now, and whether they are to be the last.
+_running: set[int] = set()
+_stopping = threading.Event()
+
+
 @dataclass(frozen=True)
 class Command:
     """One program of a stage.
@@ -202,15 +207,18 @@ def wait(argv: tuple[str, ...], environment: dict[str, str], log: Path | None = 
             say(f"{argv[0]}: {error.strerror}", log)
             return 127, 0.0
         deadline = time.monotonic() + LONGEST
+        _running.add(process.pid)
         while True:
             # Popen.wait would throw the resource usage away.
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
+                _running.discard(process.pid)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 return process.returncode, usage.ru_utime + usage.ru_stime
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)
+        _running.discard(process.pid)
         say(f"It did not end within {LONGEST} s.", log)
         for deadly in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(process.pid, deadly)
@@ -281,7 +289,7 @@ class Lanes:
         return outcomes
 
     def _lane(self, lane: Sequence[tuple[str, Command]]) -> list[Outcome]:
-        return [self._one(stage, command) for stage, command in lane]
+        return [self._one(stage, command) for stage, command in lane if not _stopping.is_set()]
 
     def _one(self, stage: str, command: Command) -> Outcome:
         log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
@@ -373,8 +381,18 @@ def everything() -> list[Outcome]:
     return [*outcomes, *(run(stage, command) for stage in AFTER for command in known[stage])]
 
 
+def stop(_signal: int, _frame: object) -> None:
+    """End what runs, so that a run that is ended leaves nothing behind that goes on using the cluster."""
+    _stopping.set()
+    for group in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+    sys.exit(143)
+
+
 def main() -> int:
     """Run what the arguments name."""
+    signal.signal(signal.SIGTERM, stop)
     if sys.argv[1:] == ["--list"]:
         for name, commands in stages().items():
             print(f"{name:<12} {', '.join(command.name for command in commands)}")

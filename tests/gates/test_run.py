@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -108,6 +109,26 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_run_that_is_ended_ends_what_it_started(tmp_path: Path) -> None:
+    script = f"""
+import signal, sys
+sys.path.insert(0, {str(Path(run.__file__).parent)!r})
+import run
+from pathlib import Path
+run.LOGS = Path({str(tmp_path)!r})
+signal.signal(signal.SIGTERM, run.stop)
+one = run.Command("one", ("bash", "-c", "echo $$ > {tmp_path}/pid; sleep 60"))
+run.Lanes().run([("stage", one), ("stage", one)])
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text(encoding="utf-8"):
+        time.sleep(0.05)
+    child = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    process.terminate()
+    assert process.wait(10) == 143
+    assert not alive(child)
 
 
 def test_no_foreign_cluster_is_used(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
