@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Use an installation as people do: ``seed KUBECONFIG NAMESPACE IMAGE``, or ``write KUBECONFIG NAMESPACE SECONDS``."""
+"""Use an installation as people do.
+
+``seed KUBECONFIG NAMESPACE IMAGE``, ``write KUBECONFIG NAMESPACE SECONDS``, or ``settle KUBECONFIG NAMESPACE -``.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +39,21 @@ def seed(client: python_pachyderm.Client, image: str) -> None:
 
 
 def write(client: python_pachyderm.Client, seconds: float) -> None:
-    """Commit a file every fifth of a second."""
+    """Commit a file about twice a second; each commit is a job of the pipeline too."""
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:
         with client.commit("ticks", "master") as commit:
             client.put_file_bytes(commit, f"/live/{number}", str(number).encode() * 1000)
         number += 1
-        time.sleep(0.2)
+        time.sleep(0.4)
     sys.stdout.write(f"{number}\n")
+
+
+def settle(client: python_pachyderm.Client) -> None:
+    """Wait until the pipeline has done all that was committed."""
+    for commit in client.flush_commit([("ticks", "master")]):
+        sys.stdout.write(f"{commit.commit.repo.name}\n")
 
 
 def main() -> None:
@@ -56,8 +65,10 @@ def main() -> None:
         client = python_pachyderm.Client(host=host, port=port)
         if command == "seed":
             seed(client, argument)
-        else:
+        elif command == "write":
             write(client, float(argument))
+        else:
+            settle(client)
 
 
 if __name__ == "__main__":
