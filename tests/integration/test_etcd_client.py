@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,49 @@ BINARY = bytes(range(256))
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdClient]:
     with running(tmp_path_factory.mktemp("etcd")) as address, EtcdClient(address, timeout=5) as made:
         yield made
+
+
+@contextlib.contextmanager
+def first_connection_ends_at_http(behind: str) -> Iterator[str]:
+    """Yield an address whose first connection gets HTTP/2's 404 from whatever is asked, and the others ``behind``."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    settings, not_found = bytes.fromhex("000000040000000000"), bytes.fromhex("0000010105000000018d")
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            one, _unused = listener.accept()
+            one.sendall(settings)
+            # Its headers are the request's; the stream that is answered exists only from then on.
+            while b"/etcdserverpb" not in one.recv(65536):
+                pass
+            one.sendall(not_found)
+            while True:
+                near, _unused = listener.accept()
+                host, _colon, port = behind.removeprefix("http://").partition(":")
+                far = socket.create_connection((host, int(port)))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_connection_that_ends_at_an_http_server_is_made_anew(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "etcd") as address,
+        first_connection_ends_at_http(address) as front,
+        EtcdClient(front, timeout=5) as client,
+    ):
+        assert client.put(b"key", b"value") > 0
+        found = client.get(b"key")
+        assert found is not None
+        assert found.value == b"value"
 
 
 def test_keys_and_values_are_bytes(client: EtcdClient) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ..protobuf import declare
 
 _PAGE = 1000
 _TIMEOUT = 10.0
+_DIALS, _REDIAL_PAUSE = 4, 0.5
+_HTTP_ANSWER = "http2 header with status"
 # Hashing, compacting and defragmenting take time in proportion to the database; all writes wait for a defragmentation.
 _LONG_TIMEOUT = 900.0
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
@@ -245,9 +248,10 @@ class EtcdClient:
             if tls.server_name:
                 options.append(("grpc.ssl_target_name_override", tls.server_name))
             credentials = grpc.ssl_channel_credentials(*map(_pem, (tls.ca_file, tls.key_file, tls.cert_file)))
-            self._channel = grpc.secure_channel(self.endpoint, credentials, options=options)
+            self._dial = functools.partial(grpc.secure_channel, self.endpoint, credentials, options=options)
         else:
-            self._channel = grpc.insecure_channel(self.endpoint, options=options)
+            self._dial = functools.partial(grpc.insecure_channel, self.endpoint, options=options)
+        self._channel: Any = self._dial()
         self._calls: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -462,6 +466,29 @@ class EtcdClient:
         return [each.name for each in answer.members]
 
     def _call(self, service: str, method: str, request: str, response: str, timeout: float = 0.0, **fields: Any) -> Any:
+        """Ask once; again on a new connection where the old one turned out not to lead to etcd's gRPC server.
+
+        A connection that was made while etcd was being replaced can end at its HTTP server and stay there.  What that
+        answers was never seen by etcd, so asking again repeats nothing.
+        """
+        for left in reversed(range(_DIALS)):
+            channel = self._channel
+            try:
+                return self._once(service, method, request, response, timeout, fields)
+            except EtcdError as error:
+                if not left or _HTTP_ANSWER not in error.why:
+                    raise
+            with self._lock:
+                if self._channel is channel:
+                    channel.close()
+                    self._channel = self._dial()
+                    self._calls.clear()
+            time.sleep(_REDIAL_PAUSE)
+        raise AssertionError("the loop returns or raises")
+
+    def _once(
+        self, service: str, method: str, request: str, response: str, timeout: float, fields: Mapping[str, Any]
+    ) -> Any:
         message = _messages()[request](**fields)
         call = self._method(service, method, response)
         return self._authenticated(
