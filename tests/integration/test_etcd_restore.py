@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -159,15 +160,20 @@ def _program(path: Path, says: str) -> None:
     path.chmod(0o755)
 
 
-def test_too_little_space_and_too_long_a_path_are_said_first(programs: restore.Programs, tmp_path: Path) -> None:
+def test_too_little_space_and_too_long_a_path_are_said_first(
+    programs: restore.Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="not enough disk space"):
         restore.require_space(tmp_path, 1 << 60)
     restore.require_space(tmp_path, 1)
     deep = tmp_path / ("d" * 100)
-    with pytest.raises(InputError, match="too long for a socket"), restore.booted(programs, deep / "data"):
-        pass
+    deep.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(deep))
+        with pytest.raises(InputError, match="too long for a socket"), restore.booted(programs, tmp_path / "data"):
+            pass
     with (
-        pytest.raises(InputError, match="cannot make a private directory"),
+        pytest.raises(InputError, match="cannot make a directory for the verification"),
         restore.private_directory(str(tmp_path / "no")),
     ):
         pass

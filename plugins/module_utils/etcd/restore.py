@@ -213,14 +213,21 @@ def _reason(output: str) -> str:
 def booted(programs: Programs, data: Path, timeout: float = 120.0) -> Iterator[EtcdClient]:
     """Yield a client of an etcd that runs on ``data``; it is stopped afterwards.
 
-    :param data: a data directory in a private one, beside which socket and log are kept.
+    :param data: a data directory in a private one, beside which the log is kept.  The sockets have a private directory
+        of their own, since a socket's path must be short and a data directory's need not.
     :param timeout: seconds that it may take until it has a leader and answers.
     :raises EtcdError: when it does not come up; ``why`` is the reason in its log.
     """
-    directory = data.parent
-    if len(str(directory)) > _LONGEST_DIRECTORY:
-        raise InputError("the path is too long for a socket", where=str(directory), fix="Name a shorter workdir.")
-    client_socket, peer_socket, log = directory / "client.sock", directory / "peer.sock", directory / "etcd.log"
+    with tempfile.TemporaryDirectory(prefix="pachops-") as sockets:
+        if len(sockets) > _LONGEST_DIRECTORY:
+            raise InputError("the path is too long for a socket", where=sockets, fix="Set TMPDIR to a shorter one.")
+        with _booted(programs, data, Path(sockets), timeout) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def _booted(programs: Programs, data: Path, sockets: Path, timeout: float) -> Iterator[EtcdClient]:
+    client_socket, peer_socket, log = sockets / "client.sock", sockets / "peer.sock", data.parent / "etcd.log"
     command = [
         # Without it an etcd would outlive a killed verification.
         *(["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []),
@@ -236,7 +243,7 @@ def booted(programs: Programs, data: Path, timeout: float = 120.0) -> Iterator[E
         f"--quota-backend-bytes={64 << 30}",
         *(["--unsafe-no-fsync"] if programs.release >= (3, 5) else []),
     ]
-    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory)}
+    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(data.parent)}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
     try:
