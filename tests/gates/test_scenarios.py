@@ -33,5 +33,16 @@ def test_every_step_has_its_playbook(path: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
+def test_what_prepares_is_destroyed(path: Path) -> None:
+    """Else molecule remembers that it prepared, and leaves that out in the next run from the same folder."""
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sequence = config.get("scenario", {}).get("test_sequence", SHARED["scenario"]["test_sequence"])
+    if "prepare" in sequence and (path.parent / "prepare.yml").exists():
+        assert sequence.index("destroy") < sequence.index("prepare")
+        assert sequence[-1] == "destroy"
+        assert config["provisioner"]["playbooks"]["destroy"] == "cleanup.yml"
+
+
 def test_there_are_scenarios() -> None:
     assert SCENARIOS
