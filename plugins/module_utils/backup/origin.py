@@ -33,11 +33,15 @@ from .manifest import Source
 if TYPE_CHECKING:
     from ..kube.client import Kube
 
-TRANSPORTS = ("auto", "direct", "port_forward")
+TRANSPORTS = ("auto", "direct", "port_forward", "job")
 _BUCKET_SPELLINGS = (Spelling.SLASH, Spelling.PLAIN, Spelling.REVERSED)
 _CONNECT = 1.0  # seconds in which a pod's own address has to answer
 _TIMEOUT = 60.0  # seconds for one call to etcd
 _SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|CRED|KEY", re.IGNORECASE)
+
+
+class NoWay(EtcdError):
+    """The API server leads to no pod: forwarding a port is forbidden, or broken."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,12 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             refused = getattr(forward, "error", "")
             if not refused:
                 raise
-            raise EtcdError("cannot reach etcd by port-forward", where=ready, why=refused) from error
+            raise NoWay(
+                "cannot reach etcd by port-forward",
+                where=ready,
+                why=refused,
+                fix="Let a Job in the cluster make the backup (transport: job), or use the transport direct.",
+            ) from error
         if access.transport == "auto" and _answers(address):
             near = stack.enter_context(client(direct))
             # Pods' addresses are private: elsewhere the same one may be another etcd.
