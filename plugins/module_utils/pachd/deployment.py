@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError, WaitError
+from ..kube import quiesce
 from ..kube.apply import compare
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
@@ -41,12 +42,14 @@ class Outcome:
     :param cluster_deployment_id: the id that pachctl's contexts remember.
     :param id_origin: ``given``, ``recorded`` or ``generated``.
     :param pipeline_pod_patch: what pipelines need in ``pod_patch`` to reach what pachd reaches; "" for nothing.
+    :param paused: pachd is deployed and not started.
     :param seconds: wall time per component.
     """
 
     cluster_deployment_id: str = ""
     id_origin: str = "recorded"
     pipeline_pod_patch: str = ""
+    paused: bool = False
     changes: list[Change] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,6 +67,7 @@ def deploy(
     components: Sequence[str] = manifests.COMPONENTS,
     check_mode: bool = False,
     adopt: bool = False,
+    paused: bool = False,
     checksum: str = "",
     etcd_timeout: float = 300.0,
     pachd_timeout: float = 600.0,
@@ -73,6 +77,8 @@ def deploy(
 
     :param check_mode: ask the server what would change (a real server-side dry run) and write nothing.
     :param adopt: take over objects of these names that somebody else made, ``pachctl deploy`` for example.
+    :param paused: deploy everything and do not start pachd, so that its metadata and objects can be put in place before
+        it sees either; :func:`~..kube.quiesce.resume` starts it, and so does a deployment without this.
     :param checksum: checksum of the storage secret; default: computed from the Secret in the cluster.
     :param etcd_timeout: seconds for etcd to become healthy; ``pachd_timeout`` for pachd.
     :raises InputError: the namespace holds someone else's objects, or a setting would orphan existing data; nothing
@@ -94,6 +100,8 @@ def deploy(
         started = time.monotonic()
         progress.stage(name, f"applying {name} in namespace {settings.namespace}")
         objects = manifests.component(name, settings, checksum=checksum)
+        if name == "pachd":
+            _hold(kube, settings, objects, outcome, paused=paused)
         if adopt and name == "etcd" and not check_mode:
             _release(kube, settings)
         # Ours by label, or adopted: what somebody edited by hand goes back to what the variables say.
@@ -117,6 +125,25 @@ def _wait(kube: Kube, ref: Ref, timeout: float, progress: Progress, backend: str
         if not fix:
             raise
         raise WaitError(error.what, where=error.where, why=error.why, fix=fix) from error
+
+
+def _hold(kube: Kube, settings: Settings, objects: Sequence[Object], outcome: Outcome, *, paused: bool) -> None:
+    """Keep pachd at zero where that is wanted, and where another operation has paused it and is not through."""
+    ref = quiesce.pachd_ref(settings.namespace)
+    found = quiesce.paused_of(kube.get(ref))
+    held = found if found and found.by != quiesce.DEPLOYED else None
+    if not (paused or held):
+        return
+    pause = found or quiesce.Paused(quiesce.DEPLOYED)
+    outcome.paused = True
+    deployment = next(obj for obj in objects if Ref.of(obj) == ref)
+    deployment["spec"]["replicas"] = 0
+    deployment["metadata"].setdefault("annotations", {})[quiesce.PAUSED_ANNOTATION] = pause.annotation()
+    if held:
+        outcome.warnings.append(
+            f"pachd stays stopped: {held.by} has paused this installation and was not finished. Run it again to "
+            "continue or undo it."
+        )
 
 
 def secret_checksum(kube: Kube, namespace: str, *, required: bool) -> str:
