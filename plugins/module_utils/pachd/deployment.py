@@ -102,10 +102,10 @@ def deploy(
         objects = manifests.component(name, settings, checksum=checksum)
         if name == "pachd":
             _hold(kube, settings, objects, outcome, paused=paused)
-        if adopt and name == "etcd" and not check_mode:
-            _release(kube, settings)
+        if adopt and name == "etcd":
+            outcome.changes += _release(kube, settings, check_mode=check_mode)
         # Ours by label, or adopted: what somebody edited by hand goes back to what the variables say.
-        outcome.changes += [_apply(kube, obj, check_mode=check_mode) for obj in objects]
+        outcome.changes += [_apply(kube, obj, adopt=adopt, check_mode=check_mode) for obj in objects]
         if not check_mode:
             for obj in objects:
                 if obj["kind"] in ("StatefulSet", "Deployment"):
@@ -251,9 +251,12 @@ def _etcd_set(settings: Settings) -> Object:
 def _etcd_place(workload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ties etcd to its data, in words for a message."""
     spec = workload["spec"]
-    volumes = {volume["name"]: volume for volume in spec["template"]["spec"].get("volumes") or []}
-    volume = volumes.get("etcd-storage", {})
-    claims = [claim for claim in spec.get("volumeClaimTemplates") or [] if claim["metadata"]["name"] == "etcd-storage"]
+    pod = spec["template"]["spec"]
+    mounts = pod["containers"][0].get("volumeMounts") or []
+    # "etcd-storage" here and with pachctl; charts have other names.
+    called = [mount["name"] for mount in mounts if mount.get("mountPath") == manifests.ETCD_DATA]
+    volume = next((volume for volume in pod.get("volumes") or [] if volume["name"] in called), {})
+    claims = [claim for claim in spec.get("volumeClaimTemplates") or [] if claim["metadata"]["name"] in called]
     claim = claims[0] if claims else {"metadata": {}, "spec": {}}
     # Old manifests name the class by an annotation.
     old_class = (claim["metadata"].get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
@@ -319,11 +322,22 @@ def _ensure_namespace(kube: Kube, namespace: str, outcome: Outcome, *, check_mod
         outcome.changes.append(change)
 
 
-def _apply(kube: Kube, obj: Object, *, check_mode: bool) -> Change:
+_WORKLOADS = ("Deployment", "StatefulSet")
+_BINDINGS = ("RoleBinding", "ClusterRoleBinding")
+
+
+def _apply(kube: Kube, obj: Object, *, adopt: bool, check_mode: bool) -> Change:
     """Apply one object, whatever somebody made of it by hand."""
     ref = Ref.of(obj)
-    live = kube.get(ref) if obj["kind"] == "Deployment" else None
-    if live is None or not (live["spec"].get("strategy") or {}).get("rollingUpdate") or "strategy" not in obj["spec"]:
+    live = kube.get(ref) if obj["kind"] in (*_WORKLOADS, *_BINDINGS) else None
+    if adopt and live is not None and _has_to_go(live, obj):
+        if check_mode:
+            return _recreated(kube, obj, live)
+        kube.delete(ref, wait=60)
+        kube.apply(obj, force=True)
+        return compare(ref, live, kube.get(ref))
+    rolling = ((live or {}).get("spec", {}).get("strategy") or {}).get("rollingUpdate")
+    if live is None or not rolling or "strategy" not in obj["spec"]:
         return kube.apply(obj, check_mode, force=True)
     # An apply leaves fields alone that it does not name, and the API server refuses the two kinds of strategy together.
     repaired = {**live, "spec": {**live["spec"], "strategy": obj["spec"]["strategy"]}}
@@ -335,21 +349,45 @@ def _apply(kube: Kube, obj: Object, *, check_mode: bool) -> Change:
     return compare(ref, live, kube.get(ref))
 
 
-def _release(kube: Kube, settings: Settings) -> None:
-    """Delete somebody else's pachd and etcd, but not their data, so that ours can take that over.
+def _has_to_go(live: Object, wanted: Object) -> bool:
+    """Whether no update turns somebody else's object into ours: selectors and the like cannot change."""
+    if _ours(live):
+        return False
+    return live["kind"] in _WORKLOADS or live["roleRef"]["name"] != wanted["roleRef"]["name"]
+
+
+def _recreated(kube: Kube, obj: Object, live: Object) -> Change:
+    """Return what becomes of an object that is deleted and made anew: the dry run of the same under another name."""
+    name = obj["metadata"]["name"]
+    twin = {**obj, "metadata": {**obj["metadata"], "name": f"{name}-adopted"}}
+    made = kube.apply(twin, True).after or twin
+    return compare(Ref.of(obj), live, {**made, "metadata": {**made["metadata"], "name": name}})
+
+
+def _release(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:
+    """Delete somebody else's workloads, but not their data, so that ours can take that over.
 
     pachd goes first, so that it never sees two etcds.  An etcd StatefulSet loses its controller only (fields that
     cannot be updated differ from ours, and the claims' names are the same); a Deployment's pod has to be gone before
     another process may open the directory.
+
+    :returns: the changes of objects for which none of the same kind and name is made.
     """
-    for name in ("pachd", "etcd"):
-        live = kube.get(Ref("apps/v1", "Deployment", settings.namespace, name))
-        if live is not None and not _ours(live):
-            kube.delete(Ref.of(live), propagation="Foreground")
-            wait_gone(kube, Ref.of(live), 120)
+    changes: list[Change] = []
+    for name in ("pachd", "dash", "etcd") if settings.dash else ("pachd", "etcd"):
+        ref = Ref("apps/v1", "Deployment", settings.namespace, name)
+        live = kube.get(ref)
+        if live is None or _ours(live):
+            continue
+        if not check_mode:
+            kube.delete(ref, propagation="Foreground")
+            wait_gone(kube, ref, 120)
+        if name == "etcd":
+            changes.append(compare(ref, live, None))
     stateful_set = kube.get(Ref("apps/v1", "StatefulSet", settings.namespace, "etcd"))
-    if stateful_set is not None and not _ours(stateful_set):
+    if stateful_set is not None and not _ours(stateful_set) and not check_mode:
         kube.delete(Ref.of(stateful_set), wait=60, propagation="Orphan")
+    return changes
 
 
 def _prune(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:
