@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BackupError, EtcdError, InputError
 from ..etcd.client import EtcdClient, Login, Tls
 from ..etcd.options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
-from ..installation import Installation, decoded, name
+from ..installation import SECRETIVE, Installation, decoded, name
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.versions import DEFAULT_VERSION
 from ..stores.base import Store
@@ -37,7 +36,6 @@ TRANSPORTS = ("auto", "direct", "port_forward", "job")
 _BUCKET_SPELLINGS = (Spelling.SLASH, Spelling.PLAIN, Spelling.REVERSED)
 _CONNECT = 1.0  # seconds in which a pod's own address has to answer
 _TIMEOUT = 60.0  # seconds for one call to etcd
-_SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|CRED|KEY", re.IGNORECASE)
 
 
 class NoWay(EtcdError):
@@ -281,7 +279,7 @@ def describe(kube: Kube, installation: Installation) -> dict[str, Any]:
             "resources": container.get("resources") or {},
             "arguments": [*(container.get("command") or []), *(container.get("args") or [])],
             "environment": {
-                key: "(hidden)" if _SECRETIVE.search(key) else variable.value
+                key: "(hidden)" if SECRETIVE.search(key) else variable.value
                 for key, variable in sorted(installation.environment(container).items())
                 if variable.source == "value"
             },

@@ -382,6 +382,8 @@ def _etcd_stateful_set(settings: Settings) -> Object:
         pod["volumes"] = [
             {"name": "etcd-storage", "hostPath": {"path": storage.host_path, "type": "DirectoryOrCreate"}}
         ]
+    elif storage.claim:
+        pod["volumes"] = [{"name": "etcd-storage", "persistentVolumeClaim": {"claimName": storage.claim}}]
     else:
         claim: Object = {
             "apiVersion": "v1",
