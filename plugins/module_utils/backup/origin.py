@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackupError, EtcdError, InputError
 from ..etcd.client import EtcdClient, Login, Tls
+from ..etcd.options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
 from ..installation import SECRETIVE, Installation, decoded, name
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.versions import DEFAULT_VERSION
@@ -31,10 +32,14 @@ from .manifest import Source
 if TYPE_CHECKING:
     from ..kube.client import Kube
 
-TRANSPORTS = ("auto", "direct", "port_forward")
+TRANSPORTS = ("auto", "direct", "port_forward", "job")
 _BUCKET_SPELLINGS = (Spelling.SLASH, Spelling.PLAIN, Spelling.REVERSED)
 _CONNECT = 1.0  # seconds in which a pod's own address has to answer
 _TIMEOUT = 60.0  # seconds for one call to etcd
+
+
+class NoWay(EtcdError):
+    """The API server leads to no pod: forwarding a port is forbidden, or broken."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,12 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             refused = getattr(forward, "error", "")
             if not refused:
                 raise
-            raise EtcdError("cannot reach etcd by port-forward", where=ready, why=refused) from error
+            raise NoWay(
+                "cannot reach etcd by port-forward",
+                where=ready,
+                why=refused,
+                fix="Let a Job in the cluster make the backup (transport: job), or use the transport direct.",
+            ) from error
         if access.transport == "auto" and _answers(address):
             near = stack.enter_context(client(direct))
             # Pods' addresses are private: elsewhere the same one may be another etcd.
@@ -307,16 +317,13 @@ def _plain(value: Any) -> Any:
 
 def etcd_access_of(options: Mapping[str, Any] | None, transport: str = "auto") -> EtcdAccess:
     """Return the access that a module's ``etcd`` option describes."""
-    given = {key: value or "" for key, value in (options or {}).items()}
-    endpoint = given.get("endpoint", "")
-    files = {key: given.get(key, "") for key in ("ca_file", "cert_file", "key_file", "server_name")}
-    tls = Tls(**files) if any(files.values()) or endpoint.startswith("https://") else None
-    login = Login(given["user"], given.get("password", "")) if given.get("user") else None
+    options = options or {}
+    endpoint = options.get("endpoint") or ""
     if transport == "port_forward" and endpoint:
         raise InputError(
             "an endpoint of etcd is used directly", where=endpoint, fix="Leave one of the two options out."
         )
-    return EtcdAccess(transport, endpoint, tls, login)
+    return EtcdAccess(transport, endpoint, tls_of(options), login_of(options))
 
 
 ETCD_ARGUMENT_SPEC: Mapping[str, Any] = {
@@ -326,12 +333,7 @@ ETCD_ARGUMENT_SPEC: Mapping[str, Any] = {
         "default": {},
         "options": {
             "endpoint": {"type": "str", "default": ""},
-            "ca_file": {"type": "path", "default": ""},
-            "cert_file": {"type": "path", "default": ""},
-            "key_file": {"type": "path", "default": "", "no_log": False},
-            "server_name": {"type": "str", "default": ""},
-            "user": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
+            **LOGIN_ARGUMENT_SPEC,
         },
     },
 }
