@@ -3,7 +3,7 @@
 """What runs beside a member's volume: it receives the snapshot, and moves data directories by renaming them.
 
 Its source is handed to ``python3 -c`` in a pod that mounts the volume, so it is always as new as what talks to it, and
-it needs nothing but the standard library (and zstandard for a shorter way, where the image has it).  Its only port is on
+it needs nothing but the standard library (and zstandard for a shorter way, if the image has it).  Its only port is on
 the pod's loopback, which a port-forward reaches and no other pod.  A volume looks like this while a restore is kept::
 
     member/                     what etcd runs on

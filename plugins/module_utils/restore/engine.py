@@ -3,10 +3,10 @@
 """Restoring a backup into an installation, undoing that, and letting go of what was before.
 
 The order is what makes it safe.  Objects come first, while everything runs on: they never change, so more of them harm
-nobody, and pachd never sees metadata whose objects are not there.  Then pachd is paused, etcd stopped, its data set aside
-by renaming it on its own volume, the new data put in its place, etcd started and compared with the backup, and pachd
-started and asked.  Any failure puts the old data back.  Every step may be done again after a crash, and the journal in
-the cluster tells which ones were begun.
+nobody, and pachd never sees metadata whose objects are not there.  Then pachd is paused, etcd stopped, its data set
+aside by renaming it on its own volume, the new data put in its place, etcd started and compared with the backup, and
+pachd started and asked.  Any failure puts the old data back.  Every step may be done again after a crash, and the
+journal in the cluster tells which ones were begun.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from . import objects as put
 from . import plan as plans
 from . import proof
 from .journal import Journal, Recorder
-from .members import Member, members_of
+from .members import Member, members_of, workload_of
 from .plan import Plan
 from .volumes import Volumes
 
@@ -189,10 +189,9 @@ class Restorer:
         with tempfile.TemporaryDirectory(prefix="pachops-", dir=self._options.verify.workdir or None) as place:
             self._verify(opened)
             snapshot = opened.snapshot_file(Path(place))
+            content = Objects(opened.objects, Spelling.DIRECTORY)
             with (
-                State.open(
-                    snapshot, Objects(opened.objects, Spelling.DIRECTORY), opened.manifest.etcd.revision
-                ) as state,
+                State.open(snapshot, content, opened.manifest.etcd.revision) as state,
                 Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock,
             ):
                 wanted = proof.expected(state)
@@ -254,7 +253,7 @@ class Restorer:
                 "the backup is damaged and is not restored",
                 where=opened.where,
                 why="; ".join(found.findings),
-                fix="Nothing was changed. Restore another one: backup=latest-verified takes the newest that was proven.",
+                fix="Nothing was changed. Restore another one; latest-verified is the newest that was proven.",
             )
 
     def _carry_out(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> Outcome:
@@ -267,16 +266,14 @@ class Restorer:
         except PachopsError as error:
             self._fail(error, recorder)
         recorder.write(state="restored")
-        return Outcome(
-            True, recorder.journal, plan, continued, *written, self._seconds(recorder.journal), tuple(warnings)
-        )
+        seconds = self._seconds(recorder.journal)
+        return Outcome(True, recorder.journal, plan, continued, *written, seconds, tuple(warnings))
 
     def _begin(self, plan: Plan, last: Journal) -> Journal:
         """Return the journal of a new restore, with everything that an undo needs."""
         installation = plan.target.installation
         pause = quiesce.paused_of(installation.pachd)
-        etcd = installation.etcd
-        assert etcd is not None
+        etcd = workload_of(installation)
         kept = [*last.kept, *([last.id] if last.state in ("restored", "undone") and last.id else [])]
         return Journal(
             id=f"{self._now().strftime('%Y%m%dt%H%M%S')}-{secrets.token_hex(2)}",
@@ -298,9 +295,7 @@ class Restorer:
         with recorder.step("objects"):
             self._progress.stage("objects", plan.bucket)
             place = self._place(plan.target.installation)
-            survey = plan.survey
-            assert survey is not None
-            return put.put_back(place, opened, survey, self._progress)
+            return put.put_back(place, opened, plan.survey or put.survey(place, opened), self._progress)
 
     def _exchange(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> list[str]:
         installation, members = plan.target.installation, plan.target.members
@@ -371,9 +366,7 @@ class Restorer:
             raise
         if differences:
             raise BackupError("pachd does not serve what the backup holds", why="; ".join(differences))
-        return [
-            f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why.startswith("cannot")
-        ]
+        return [f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why != proof.EMPTY]
 
     def _fail(self, error: PachopsError, recorder: Recorder) -> None:
         """Put the old state back, and raise the error with what became of it."""
@@ -385,8 +378,8 @@ class Restorer:
                 error.what,
                 where=error.where,
                 why=f"{error.why}; and the old state could not be put back: {second}",
-                fix=f"Nothing is lost: it is in {journals.reference(self._namespace)} how far it came. Mend what is in the "
-                "way, and run the undo (restore_action=undo) or the restore again.",
+                fix=f"Nothing is lost: {journals.reference(self._namespace)} tells how far it came. Mend what is in "
+                "the way, and run the undo (restore_action=undo) or the restore again.",
             ) from error
         raise type(error)(
             error.what, where=error.where, why=error.why, fix=f"The old state is back and runs. {error.fix}".strip()
@@ -459,8 +452,7 @@ class Restorer:
             yield volumes
 
     def _scale_etcd(self, installation: Installation, replicas: int, *, wait: bool = True) -> None:
-        etcd = installation.etcd
-        assert etcd is not None
+        etcd = workload_of(installation)
         ref = Ref.of(etcd, self._namespace)
         self._kube.scale(ref, replicas)
         if replicas:
@@ -497,14 +489,9 @@ class Restorer:
 
 
 def _node(running: dict[str, Any], pod: str) -> str:
-    return next(
-        (
-            each["spec"].get("nodeName", "")
-            for name, each in running.items()
-            if name == pod or name.startswith(f"{pod}-")
-        ),
-        "",
-    )
+    """Return the node of a member's running pod, empty where it has none."""
+    own = (each for name, each in running.items() if name == pod or name.startswith(f"{pod}-"))
+    return next((str(each["spec"].get("nodeName", "")) for each in own), "")
 
 
 def _await_end(kube: Kube, namespace: str, etcd: dict[str, Any], progress: Progress) -> None:

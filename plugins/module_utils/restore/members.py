@@ -77,13 +77,7 @@ def members_of(installation: Installation) -> list[Member]:
 
     :raises InputError: there is no etcd, or its data is on no volume that outlives its pod.
     """
-    workload = installation.etcd
-    if workload is None:
-        raise InputError(
-            "there is no etcd to restore into",
-            where=f"namespace {installation.namespace}",
-            fix="Deploy the installation first, without starting pachd: deploy.yml with pachyderm_paused=true.",
-        )
+    workload = workload_of(installation)
     spec = workload["spec"]
     container = installation.container(workload, "etcd")
     if workload["kind"] == "Deployment":
@@ -98,6 +92,20 @@ def members_of(installation: Installation) -> list[Member]:
         node = next((nodes[each] for each in sorted(nodes) if each == pod or each.startswith(f"{pod}-")), "")
         found.append(Member(pod, flags, volume, directory, node if "hostPath" in volume else ""))
     return found
+
+
+def workload_of(installation: Installation) -> Object:
+    """Return etcd's StatefulSet or Deployment.
+
+    :raises InputError: there is none.
+    """
+    if installation.etcd is not None:
+        return installation.etcd
+    raise InputError(
+        "there is no etcd to restore into",
+        where=f"namespace {installation.namespace}",
+        fix="Deploy the installation first, without starting pachd: deploy.yml with pachyderm_paused=true.",
+    )
 
 
 def _members(workload: Mapping[str, Any]) -> int:
@@ -185,8 +193,7 @@ def tool_pod(installation: Installation, member: Member, restore_id: str, image:
 def _pod(
     installation: Installation, member: Member, restore_id: str, pod: str, image: str, command: Sequence[str]
 ) -> Object:
-    workload = installation.etcd
-    assert workload is not None
+    workload = workload_of(installation)
     template = workload["spec"]["template"]["spec"]
     own = installation.container(workload, "etcd")
     spec: Object = {key: copy.deepcopy(template[key]) for key in _WHOLE_TEMPLATE if key in template}

@@ -95,8 +95,8 @@ class Plan:
         made, now, found = self.manifest, self.target, self.survey
         lines = [
             f"Restore backup {made.id} of cluster {made.cluster_id} ({self.store}) into namespace {self.namespace}:",
-            f"  verified: {self.level or 'no'}; taken {utc(made.taken)} from {made.source.backend}, etcd {made.etcd.version}, "
-            f"Pachyderm {made.source.pachyderm_version}",
+            f"  taken {utc(made.taken)} from {made.source.backend}; verified: {self.level or 'no'}",
+            f"  written by Pachyderm {made.source.pachyderm_version} and etcd {made.etcd.version}",
         ]
         if not now.answers:
             lines.append(f"  replaced: etcd's data, which cannot be asked: {now.trouble}")
@@ -105,27 +105,20 @@ class Plan:
         else:
             lines.append("  replaced: nothing, etcd is empty")
         lines += [f"  set aside on {each.place} until it is confirmed" for each in now.members]
-        lines.append(
-            f"  restored: {made.etcd.key_count} keys at revision {made.etcd.revision}, {made.file(SNAPSHOT).raw_size} bytes "
-            f"for each of {len(now.members)} members of etcd"
-        )
+        size, members = made.file(SNAPSHOT).raw_size, len(now.members)
+        lines.append(f"  restored: {made.etcd.key_count} keys at revision {made.etcd.revision}")
+        lines.append(f"  snapshot: {size} bytes, to {members} member{'s' if members > 1 else ''} of etcd")
         if found is not None:
-            lines.append(
-                f"  objects in {self.bucket}: {found.proven} are there, {len(found.unknown)} ({found.unknown_bytes} bytes) are "
-                f"read to be sure, {len(found.missing)} ({found.missing_bytes} bytes) come from the backup"
-            )
-            if found.extra:
-                lines.append(f"  objects that the backup does not need: {found.extra}, left alone")
+            lines.append(f"  objects in {self.bucket}: {found.proven} are there")
+            lines.append(f"  objects read to be sure: {len(found.unknown)}, {found.unknown_bytes} bytes")
+            lines.append(f"  objects put back from the backup: {len(found.missing)}, {found.missing_bytes} bytes")
+            lines.append(f"  objects that the backup does not need: {found.extra}, left alone")
         if self.deployment_id:
             lines.append(
-                f"  CLUSTER_DEPLOYMENT_ID becomes the backup's, {self.deployment_id}, so that pachctl connects"
+                f"  CLUSTER_DEPLOYMENT_ID becomes the backup's, {self.deployment_id}: pachctl wants it"
             )
-        lines.append(
-            f"  time: about {self.before:.0f} s for objects while it runs on, then about {self.downtime:.0f} s paused"
-        )
-        lines += [
-            f"  afterwards pipeline {name} catches up on {count} cron ticks" for name, count in self.ticks.items()
-        ]
+        lines.append(f"  time: about {self.before:.0f} s while it runs on, then about {self.downtime:.0f} s paused")
+        lines += [f"  afterwards {name} catches up on {count} cron ticks" for name, count in self.ticks.items()]
         if self.differs:
             lines.append(f"  ANOTHER CLUSTER'S BACKUP: {self.differs}")
         lines += [f"  IN THE WAY: {each}" for each in self.problems]
@@ -193,8 +186,8 @@ def difference(manifest: Manifest, target: Target) -> str:
         return ""
     what = f"cluster {target.cluster_id}" if target.cluster_id else "a cluster whose etcd does not answer"
     return (
-        f"the backup is of cluster {manifest.cluster_id} (deployment id {made or 'unknown'}), the namespace holds {what} "
-        f"(deployment id {own or 'unknown'})"
+        f"the backup is of cluster {manifest.cluster_id} (deployment id {made or 'unknown'}), the namespace holds "
+        f"{what} (deployment id {own or 'unknown'})"
     )
 
 
@@ -207,8 +200,8 @@ def problems(manifest: Manifest, target: Target, *, version_skew: bool) -> list[
     version = str(installation.settings().get("version") or "")
     if version and not version_skew and _minor(version) != _minor(manifest.source.pachyderm_version):
         found.append(
-            f"the backup was made by Pachyderm {manifest.source.pachyderm_version}, and {version} is deployed: another minor "
-            "version may corrupt it (restore_version_skew=true allows it)"
+            f"the backup was made by Pachyderm {manifest.source.pachyderm_version}, and {version} is deployed: another "
+            "minor version may corrupt it (restore_version_skew=true allows it)"
         )
     wanted = target.etcd_version or _image_version(installation)
     if wanted and _numbers(wanted) < _numbers(manifest.etcd.version):
@@ -239,7 +232,7 @@ def refuse(plan: Plan, confirm: str, unfinished: journals.Journal) -> None:
         reasons.append(plan.differs)
     if unfinished.unfinished and unfinished.backup != plan.manifest.id:
         reasons.append(
-            f"a restore of {unfinished.backup} died at the step '{unfinished.last}'; run it again to continue, or undo it"
+            f"a restore of {unfinished.backup} died at the step '{unfinished.last}'; run that again, or undo it"
         )
     if reasons:
         names = " or ".join(plan.names)

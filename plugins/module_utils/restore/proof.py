@@ -27,6 +27,8 @@ _SETTLING = 60.0  # seconds for which pachd may refuse until it has found its et
 #: States of pipelines that a restart may pass through, whatever was recorded.
 _LIVELY = ("STARTING", "RUNNING", "RESTARTING", "STANDBY", "CRASHING")
 _ENOUGH = 64 << 20  # bytes: a smaller file is preferred, one of any size is taken
+#: Why nothing of a repo is compared that has nothing.
+EMPTY = "it has no file in a finished commit"
 _EVERY = re.compile(r"@every\s+(.+)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -69,7 +71,7 @@ def expected(state: State) -> Expected:
             found.unread[repo.name] = str(error)
             continue
         if sample is None:
-            found.unread[repo.name] = "it has no file in a finished commit"
+            found.unread[repo.name] = EMPTY
         else:
             found.samples.append(sample)
     return found

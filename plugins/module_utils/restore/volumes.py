@@ -18,10 +18,11 @@ from ..errors import BackupError, ClusterError, PachopsError, WaitError
 from ..installation import Installation
 from ..kube.client import Ref
 from ..kube.wait import wait_for
+from ..pachd.manifests import MANAGED_BY, MANAGER
 from ..progress import Progress
 from ..stores import parallel
 from . import agent
-from .members import RESTORE_LABEL, Member, agent_pod, tool_pod, tools
+from .members import RESTORE_LABEL, Member, agent_pod, tool_pod, tools, workload_of
 
 if TYPE_CHECKING:
     from ..kube.client import Kube, Object
@@ -72,10 +73,8 @@ class Volumes:
 
     def remove(self) -> None:
         """Delete the pods of this and of earlier restores, and return when they are gone."""
-        for pod in self._kube.list(
-            "v1", "Pod", self._namespace, labels="app.kubernetes.io/managed-by=pachops.pachyderm"
-        ):
-            if RESTORE_LABEL in (pod["metadata"].get("labels") or {}):
+        for pod in self._kube.list("v1", "Pod", self._namespace, labels=f"{MANAGED_BY}={MANAGER}"):
+            if _restore_of(pod):
                 self._kube.delete(Ref.of(pod), wait=self._timeout)
 
     def ask(self, **request: Any) -> list[Answer]:
@@ -128,10 +127,7 @@ class Volumes:
         ref = Ref.of(pod)
         found = self._kube.get(ref)
         if found is not None:
-            usable = (
-                found["metadata"]["labels"].get(RESTORE_LABEL) == self._id
-                and "deletionTimestamp" not in found["metadata"]
-            )
+            usable = _restore_of(found) == self._id and "deletionTimestamp" not in found["metadata"]
             if usable and found.get("status", {}).get("phase") == "Running":
                 return
             self._kube.delete(ref, wait=self._timeout)
@@ -143,8 +139,8 @@ class Volumes:
             if "image" in f"{error.what} {error.why}".lower():
                 fix = (
                     f"The pod that holds etcd's volume needs the image {self._image}, which has Python: pack it with "
-                    "`ansible-playbook pachops.pachyderm.runner_image`, import the archive into the nodes (pachyderm_image_archives) "
-                    "or push it to your registry, and name it in restore_image."
+                    "`ansible-playbook pachops.pachyderm.runner_image`, import the archive into the nodes or push it "
+                    "to your registry, and name it in restore_image."
                 )
             raise WaitError(error.what, where=error.where, why=error.why, fix=fix) from error
 
@@ -174,9 +170,7 @@ class Volumes:
         if self._ask(member, {"do": "look"})["made"]:
             # A tool that was cut off leaves this too, and only it knows.
             self._ask(member, {"do": "clear"})
-        etcd = self._installation.etcd
-        assert etcd is not None
-        container = self._installation.container(etcd, "etcd")
+        container = self._installation.container(workload_of(self._installation), "etcd")
         holder = self._kube.get(Ref("v1", "Pod", self._namespace, f"{member.pod}-restore")) or {}
         node = str(holder.get("spec", {}).get("nodeName", ""))
         said = []
@@ -190,7 +184,7 @@ class Volumes:
             "no tool of etcd's made the data of the snapshot",
             where=member.place,
             why="; ".join(said),
-            fix="What was there is in its place. Use an etcd image that has etcdutl (3.5 and later) or etcdctl (before).",
+            fix="What was there is in its place. Use an etcd image that has etcdutl (from 3.5 on) or etcdctl.",
         )
 
     def _run(self, pod: Object) -> str:
@@ -217,6 +211,11 @@ class Volumes:
         finally:
             with suppress(PachopsError):
                 self._kube.delete(ref)
+
+
+def _restore_of(pod: Object) -> str:
+    """Return the id of the restore that a pod belongs to, empty where it is none of any."""
+    return str((pod["metadata"].get("labels") or {}).get(RESTORE_LABEL, ""))
 
 
 def _reason(status: dict[str, Any]) -> str:
