@@ -19,7 +19,7 @@ from .errors import ClusterError, ImageError, InputError
 from .findings import Finding, error, warning
 from .image_archive import full_name
 from .installation import SECRETIVE, Installation, Variable, decoded, labels, name, observe, ours
-from .pachd.manifests import ETCD_DATA, etcd_arguments, pachd_environment
+from .pachd.manifests import ETCD_DATA, all_objects, etcd_arguments, pachd_environment
 from .pachd.settings import OWNED_ENVIRONMENT, PACHD_PORTS, Settings
 from .pachd.storage_secret import ENVIRONMENT, TUNING, check_existing, credentials_of
 from .pachd.versions import DEFAULT_VERSION, SUPPORTED, why_unsupported
@@ -134,14 +134,10 @@ class Discovery:
     options: Mapping[str, Any]
     findings: Sequence[Finding]
 
-    @property
-    def adoptable(self) -> bool:
-        """Whether a deployment may take it over in place."""
-        return not any(finding.severity == "error" for finding in self.findings)
-
     def as_dict(self) -> Object:
-        """Return plain data, as a module returns it."""
-        return {**asdict(self), "adoptable": self.adoptable, "environment": dict(self.environment)}
+        """Return plain data, as a module returns it, without options and findings."""
+        known = asdict(self)
+        return {key: value for key, value in known.items() if key not in ("options", "findings")}
 
 
 def discover(kube: Kube, namespace: str) -> Discovery:
@@ -191,6 +187,7 @@ class _Reader:
         version = self._version()
         rbac = self._rbac()
         options = self._options(version, storage, etcd, found, rbac)
+        self._judge_leftovers(options)
         return Discovery(
             namespace=self.seen.namespace,
             maker=_maker(self.pachd),
@@ -280,19 +277,17 @@ class _Reader:
         return str(next(secrets, ""))
 
     def _rbac(self) -> str:
-        account, namespace = self._account(), self.seen.namespace
-
-        def binds(binding: Object) -> bool:
-            return any(
-                subject.get("kind") == "ServiceAccount"
-                and subject.get("name") == account
-                and subject.get("namespace", namespace) == namespace
-                for subject in binding.get("subjects") or []
-            )
-
-        if any(binds(binding) for binding in self.cluster_bindings):
+        if any(self._binds(binding) for binding in self.cluster_bindings):
             return "cluster"
-        return "namespaced" if any(binds(binding) for binding in self.seen.of_kind("RoleBinding")) else "none"
+        return "namespaced" if any(self._binds(binding) for binding in self.seen.of_kind("RoleBinding")) else "none"
+
+    def _binds(self, binding: Object) -> bool:
+        """Whether a binding gives pachd's account its rights."""
+        wanted = ("ServiceAccount", self._account(), self.seen.namespace)
+        return any(
+            (item.get("kind"), item.get("name"), item.get("namespace", self.seen.namespace)) == wanted
+            for item in binding.get("subjects") or []
+        )
 
     def _etcd(self) -> EtcdLayout:
         workload = self.seen.etcd
@@ -619,6 +614,38 @@ class _Reader:
         names = {mount["name"] for mount in mounts}
         volumes = [volume for volume in self.pod.get("volumes") or [] if volume.get("name") in names]
         return volumes, mounts
+
+    def _judge_leftovers(self, options: Mapping[str, Any]) -> None:
+        """Name what belongs to this Pachyderm and what no deployment would touch."""
+        try:
+            wanted = {(obj["kind"], name(obj)) for obj in all_objects(Settings.parse(options))}
+        except InputError:
+            return
+        suite = labels(self.pachd).get("suite")
+        left = [
+            f"{kind}/{name(obj)}"
+            for kind in ("Service", "ServiceAccount", "Role", "RoleBinding")
+            for obj in self.seen.of_kind(kind)
+            if labels(obj).get("suite") == suite
+            and not {"component", "pipelineName"} & set(labels(obj))
+            and (kind, name(obj)) not in wanted
+        ]
+        for binding in self.cluster_bindings:
+            # Once ours has another role, nothing of the cluster-wide one is used.
+            if self._binds(binding):
+                role = binding["roleRef"]["name"]
+                kept = ("ClusterRoleBinding", name(binding)) in wanted
+                left += [] if ("ClusterRole", role) in wanted else [f"ClusterRole/{role}"]
+                left += [] if kept else [f"ClusterRoleBinding/{name(binding)}"]
+        if left:
+            self.findings.append(
+                warning(
+                    "leftovers",
+                    f"a deployment leaves {', '.join(left)} as they are",
+                    "nothing that nobody uses, and no more rights than pachd needs",
+                    "Delete them once it is taken over, where no other installation uses them.",
+                )
+            )
 
     def _judge_pods(self, services: Mapping[str, ServiceLayout]) -> None:
         def lost(what: str, wanted: str, fix: str) -> None:

@@ -141,10 +141,7 @@ def origin_of(
             why=installation.unreadable.get("Deployment") or "no Deployment pachd",
             fix="Check the namespace (pachyderm_namespace).",
         )
-    environment = {
-        key: variable.value for key, variable in installation.pachd_environment().items() if variable.value is not None
-    }
-    store, spellings = _objects(installation, environment, access or Access(), path)
+    store, spellings, root = objects_of(installation, access, path)
     source = Source(
         backend=installation.backend,
         spelling="",
@@ -152,7 +149,21 @@ def origin_of(
         pachyderm_version=str(installation.settings().get("version") or DEFAULT_VERSION),
         cluster_deployment_id=installation.deployment_id,
     )
-    return Origin(etcd, store, spellings, source, describe(kube, installation), environment.get("PACH_ROOT") or ROOT)
+    return Origin(etcd, store, spellings, source, describe(kube, installation), root)
+
+
+def objects_of(
+    installation: Installation, access: Access | None = None, path: str = ""
+) -> tuple[Store, Sequence[Spelling], str]:
+    """Return the store of the installation's objects, the spellings to look for (pachd's own first), and PACH_ROOT.
+
+    :raises BackupError: they cannot be reached from here.
+    """
+    environment = {
+        key: variable.value for key, variable in installation.pachd_environment().items() if variable.value is not None
+    }
+    store, spellings = _objects(installation, environment, access or Access(), path)
+    return store, spellings, environment.get("PACH_ROOT") or ROOT
 
 
 def _objects(

@@ -72,12 +72,12 @@ def pause(kube: Kube, namespace: str, by: str, *, timeout: float = 180.0, progre
         progress.update(detail="scaling pachd to zero")
         annotations = {PAUSED_ANNOTATION: remembered.annotation()}
         kube.merge(ref, {"metadata": {"annotations": annotations}, "spec": {"replicas": 0}})
-    _await_no_pods(kube, namespace, _PACHD, "pachd", deadline, progress)
+    await_no_pods(kube, namespace, _PACHD, "pachd", deadline - time.monotonic(), progress)
     # Listed again: until its last moment pachd makes new ones.
     for worker in _workers(kube, namespace):
         if worker["spec"].get("replicas"):
             kube.scale(Ref.of(worker), 0)
-    _await_no_pods(kube, namespace, _WORKERS, "workers", deadline, progress)
+    await_no_pods(kube, namespace, _WORKERS, "workers", deadline - time.monotonic(), progress)
     return remembered
 
 
@@ -144,7 +144,14 @@ def _workers(kube: Kube, namespace: str) -> list[Object]:
     return kube.list("v1", "ReplicationController", namespace, labels=_WORKERS)
 
 
-def _await_no_pods(kube: Kube, namespace: str, labels: str, words: str, deadline: float, progress: Progress) -> None:
+def await_no_pods(kube: Kube, namespace: str, labels: str, words: str, timeout: float, progress: Progress) -> None:
+    """Return when no pod with these labels runs any more.
+
+    :param words: what they are, for the message.
+    :param timeout: seconds.
+    :raises WaitError: some have not ended; the message names them with their nodes.
+    """
+    deadline = time.monotonic() + timeout
     while True:
         pods = kube.list("v1", "Pod", namespace, labels=labels)
         # A pod that has ended writes no more, whatever keeps its object.

@@ -255,7 +255,7 @@ def _etcd_place(workload: Mapping[str, Any]) -> dict[str, Any]:
     mounts = pod["containers"][0].get("volumeMounts") or []
     # "etcd-storage" here and with pachctl; charts have other names.
     called = [mount["name"] for mount in mounts if mount.get("mountPath") == manifests.ETCD_DATA]
-    volume = next((volume for volume in pod.get("volumes") or [] if volume["name"] in called), {})
+    volume: Object = next((item for item in pod.get("volumes") or [] if item["name"] in called), {})
     claims = [claim for claim in spec.get("volumeClaimTemplates") or [] if claim["metadata"]["name"] in called]
     claim = claims[0] if claims else {"metadata": {}, "spec": {}}
     # Old manifests name the class by an annotation.
