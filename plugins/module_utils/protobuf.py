@@ -61,3 +61,21 @@ def declare(package: str, messages: Mapping[str, Sequence[Field]]) -> dict[str, 
         return {name: message_factory.GetMessageClass(each) for name, each in descriptors.items()}
     factory = message_factory.MessageFactory(pool)
     return {name: factory.GetPrototype(each) for name, each in descriptors.items()}
+
+
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number that stands at ``position`` of an encoded message, and the position behind it.
+
+    :raises IndexError: when the message ends in it.
+    :raises ValueError: when it has more than the ten bytes that 64 bits need.
+    """
+    result = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number has more than ten bytes")

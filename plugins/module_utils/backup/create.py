@@ -18,11 +18,13 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 from ..errors import BackupError, EtcdError, PachopsError
 from ..etcd.client import EtcdClient
 from ..etcd.snapshot import SnapshotStream
+from ..pachd.records import COLLECTIONS, SINGLE_KEYS, collection
 from ..progress import Progress
 from ..stores.base import ObjectExists, Store
 from ..stores.keys import ROOT, Spelling
@@ -50,17 +52,10 @@ from .objects import Copied, Copier, Listing, list_source
 from .sets import RUNNING, OpenedSet, newest, set_path
 from .streams import Count, ahead, compressed, large
 
-#: The collections that are counted; keys outside the first prefix are single ones.
-PREFIX = "pachyderm/1.7.0"
-_COLLECTIONS = {
-    "pachyderm_pfs": ("repos", "branches", "commits", "openCommits", "putFileRecords", "transactions"),
-    "pachyderm_pps": ("pipelines", "jobs"),
-    "pachyderm_auth": ("tokens", "acls", "admins", "members", "groups"),
-}
-SINGLE_KEYS = ("cluster-id", "master_token", "gc-generation")
+#: What is counted for the manifest, by key or prefix.
 COUNTED = (
     *SINGLE_KEYS,
-    *(f"{PREFIX}/{service}/{name}/" for service, names in _COLLECTIONS.items() for name in names),
+    *(collection(service, kind).decode() for service, kinds in COLLECTIONS.items() for kind in kinds),
 )
 _SNAPSHOTS = 3  # attempts while compactions come between
 
@@ -169,15 +164,14 @@ class _Backup:
         self._written = [self._base + RUNNING]
 
     def run(self, proven: Callable[[Store, str], str], check: bool) -> Outcome:
-        previous = self._previous()
         keyring = Keyring(self._store, self._cluster_id)
         if self._wishes.recipients:
             self._cipher = keyring.cipher(self._wishes.recipients, self._wishes.identities, check=check)
         if check or self._wishes.if_changed:
-            plan = self._plan(previous, proven)
+            plan = self._plan(proven)
             if check or not plan.made:
                 return plan
-        return self._make(previous)
+        return self._make()
 
     def _read_cluster_id(self) -> str:
         found = self._etcd.get(b"cluster-id")
@@ -197,8 +191,9 @@ class _Backup:
 
     # What is there already
 
+    @cached_property
     def _previous(self) -> OpenedSet | None:
-        """Return the newest complete set; a damaged one is as good as none, and a new one is made beside it."""
+        """The newest complete set; a damaged one is as good as none, and a new one is made beside it."""
         try:
             manifest = newest(self._store, self._cluster_id)
         except BackupError as error:
@@ -206,11 +201,13 @@ class _Backup:
             return None
         return OpenedSet(self._store, manifest) if manifest else None
 
-    def _entries(self, previous: OpenedSet | None) -> dict[str, IndexEntry]:
-        if previous is None:
+    @cached_property
+    def _entries(self) -> dict[str, IndexEntry]:
+        """The objects of the newest complete set; none where its index is damaged."""
+        if self._previous is None:
             return {}
         try:
-            return {each.name: each for each in previous.index()}
+            return {each.name: each for each in self._previous.index()}
         except BackupError as error:
             self._progress.note(str(error))
             return {}
@@ -239,9 +236,9 @@ class _Backup:
             )
         return listing
 
-    def _plan(self, previous: OpenedSet | None, proven: Callable[[Store, str], str]) -> Outcome:
+    def _plan(self, proven: Callable[[Store, str], str]) -> Outcome:
+        previous, entries = self._previous, self._entries
         listing = self._list()
-        entries = self._entries(previous)
         new = list(listing.objects)
         if listing.spelling is not None:
             copier = self._copier(listing.spelling)
@@ -259,7 +256,7 @@ class _Backup:
 
     # The new set
 
-    def _make(self, previous: OpenedSet | None) -> Outcome:
+    def _make(self) -> Outcome:
         if next(iter(self._store.list(self._base)), None) is not None:
             raise self._taken()
         running = {"host": socket.gethostname(), "process": os.getpid(), "started": utc(self._started)}
@@ -268,7 +265,7 @@ class _Backup:
         except ObjectExists as error:
             raise self._taken() from error
         try:
-            return self._fill(previous)
+            return self._fill()
         except PachopsError:
             # A crash leaves these to prune; an error need not.  Objects stay, for the next backup.
             with contextlib.suppress(PachopsError):
@@ -283,11 +280,11 @@ class _Backup:
             fix="Back up again.",
         )
 
-    def _fill(self, previous: OpenedSet | None) -> Outcome:
+    def _fill(self) -> Outcome:
         generation = self._generation()
         state, snapshot = self._snapshot()
         listing = self._list()
-        copied = self._copy(listing, previous)
+        copied = self._copy(listing)
         files = [snapshot, self._write(INDEX, index.dump(copied.entries), encrypt=False)]
         files.append(self._write(CLUSTER, [_yaml(self._origin.cluster)]))
         after = self._generation()
@@ -319,11 +316,11 @@ class _Backup:
         self._publish(manifest)
         return Outcome(True, manifest, copied.copied, copied.copied_bytes, listing.foreign, len(copied.vanished))
 
-    def _copy(self, listing: Listing, previous: OpenedSet | None) -> Copied:
+    def _copy(self, listing: Listing) -> Copied:
         if listing.spelling is None:
             return Copied()
         self._progress.stage("copy objects", f"{len(listing.objects)} objects")
-        return self._copier(listing.spelling).run(listing.objects, self._entries(previous), self._progress)
+        return self._copier(listing.spelling).run(listing.objects, self._entries, self._progress)
 
     def _publish(self, manifest: Manifest) -> None:
         self._progress.stage("publish")

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..pachd.objects import Objects
 from ..pachd.paths import clean
 from ..pachd.state import File, State
 from ..progress import Progress
+from ..replacing import Replacement, mode_of, replacing, usual_mode
 from ..stores.base import CHUNK, Store
 from ..stores.keys import ROOT, Spelling, detect
 from ..stores.parallel import each
@@ -107,7 +107,7 @@ def extract(
     :raises StorageError: content is missing or damaged.
     """
     progress = progress or Progress()
-    done, mode = 0, 0o666 & ~_umask()
+    done, mode = 0, usual_mode()
 
     def files() -> Iterator[Callable[[], Extracted]]:
         for file in found:
@@ -140,48 +140,38 @@ def place_below(top: str, dest: Path) -> Callable[[File], Path]:
 def _extract(state: State, file: File, dest: Path, write: bool, mode: int) -> Extracted:
     if dest.is_dir():
         raise InputError("a directory is where the file belongs", where=str(dest), fix="Name another dest.")
-    temporary: Path | None = None
     try:
         before = _sha256(dest) if dest.is_file() else ""
         if before and _has_content(state, file, dest):
             return Extracted(file.path, dest, dest.stat().st_size, before, False, before)
-        descriptor = None
-        if write:
-            descriptor, name = tempfile.mkstemp(prefix=f".{dest.name}.", dir=dest.parent)
-            temporary = Path(name)
         old = _text([dest.read_bytes()]) if before and dest.stat().st_size <= _SHOWN else None
         kept: list[bytes] = []
-        size, checksum = _copy(state, file, descriptor, kept)
-        if temporary and checksum != before:
-            # What was there keeps its mode, and a new file gets the usual one.
-            temporary.chmod(dest.stat().st_mode & 0o7777 if before else mode)
-            temporary.replace(dest)
+        with replacing(dest, mode_of(dest, mode)) if write else contextlib.nullcontext() as target:
+            size, checksum = _copy(state, file, target, kept)
+            if target:
+                target.wanted = checksum != before
         new = _text(kept) if size <= _SHOWN else None
         shown = (old or "", new) if new is not None and (old is not None or not before) else None
         return Extracted(file.path, dest, size, checksum, checksum != before, before, shown)
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError("the file cannot be written", where=str(dest), why=why) from error
-    finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)
 
 
-def _copy(state: State, file: File, descriptor: int | None, kept: list[bytes]) -> tuple[int, str]:
+def _copy(state: State, file: File, target: Replacement | None, kept: list[bytes]) -> tuple[int, str]:
     """Read the file's content, and return its size and SHA-256.
 
-    :param descriptor: where to write it; closed at the end.
+    :param target: where to write it.
     :param kept: gets the beginning.
     """
     digest, size = hashlib.sha256(), 0
-    with contextlib.nullcontext() if descriptor is None else os.fdopen(descriptor, "wb") as target:
-        for chunk in state.content(file):
-            digest.update(chunk)
-            if size <= _SHOWN:
-                kept.append(chunk)
-            size += len(chunk)
-            if target is not None:
-                target.write(chunk)
+    for chunk in state.content(file):
+        digest.update(chunk)
+        if size <= _SHOWN:
+            kept.append(chunk)
+        size += len(chunk)
+        if target is not None:
+            target.write(chunk)
     return size, digest.hexdigest()
 
 
@@ -236,12 +226,6 @@ def _make_directory(path: Path, write: bool) -> None:
         except OSError as error:
             why = error.strerror or str(error)
             raise InputError("the directory cannot be made", where=str(path), why=why) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _call(function: Callable[[], Extracted]) -> Extracted:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackupError, EtcdError, InputError
 from ..etcd.client import EtcdClient, Login, Tls
+from ..etcd.options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
 from ..installation import Installation, decoded, name
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.versions import DEFAULT_VERSION
@@ -298,16 +299,13 @@ def _plain(value: Any) -> Any:
 
 def etcd_access_of(options: Mapping[str, Any] | None, transport: str = "auto") -> EtcdAccess:
     """Return the access that a module's ``etcd`` option describes."""
-    given = {key: value or "" for key, value in (options or {}).items()}
-    endpoint = given.get("endpoint", "")
-    files = {key: given.get(key, "") for key in ("ca_file", "cert_file", "key_file", "server_name")}
-    tls = Tls(**files) if any(files.values()) or endpoint.startswith("https://") else None
-    login = Login(given["user"], given.get("password", "")) if given.get("user") else None
+    options = options or {}
+    endpoint = options.get("endpoint") or ""
     if transport == "port_forward" and endpoint:
         raise InputError(
             "an endpoint of etcd is used directly", where=endpoint, fix="Leave one of the two options out."
         )
-    return EtcdAccess(transport, endpoint, tls, login)
+    return EtcdAccess(transport, endpoint, tls_of(options), login_of(options))
 
 
 ETCD_ARGUMENT_SPEC: Mapping[str, Any] = {
@@ -317,12 +315,7 @@ ETCD_ARGUMENT_SPEC: Mapping[str, Any] = {
         "default": {},
         "options": {
             "endpoint": {"type": "str", "default": ""},
-            "ca_file": {"type": "path", "default": ""},
-            "cert_file": {"type": "path", "default": ""},
-            "key_file": {"type": "path", "default": "", "no_log": False},
-            "server_name": {"type": "str", "default": ""},
-            "user": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
+            **LOGIN_ARGUMENT_SPEC,
         },
     },
 }

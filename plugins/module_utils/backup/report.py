@@ -12,9 +12,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-import os
 import re
-import tempfile
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError, InputError, PachopsError, StorageError
 from ..kube.kinds import collection_path
+from ..replacing import replacing
 from ..stores.base import ObjectExists, ObjectLocked, Store
 from .catalogue import Catalogue
 from .cron import Cron
@@ -220,16 +219,10 @@ def write_textfile(path: Path, text: str) -> None:
 
     :raises InputError: when it cannot be written.
     """
-    partial = ""
     try:
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
+        with replacing(path, 0o644) as file:
+            file.write(text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
         raise InputError(
             "cannot write the metrics", where=str(path), why=error.strerror or str(error), fix="Make its directory."
         ) from error

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..errors import EtcdError
+from ..protobuf import varint
 from .bolt import Bolt, DamagedFile
 from .client import EtcdClient, KeyValue
 
@@ -225,7 +226,7 @@ def decode_key_value(data: bytes, bolt: Bolt, offset: int) -> KeyValue:
             tag, number = data[position], data[position + 1]
             position += 2
             if number > 0x7F:
-                number, position = _varint(data, position - 1)
+                number, position = varint(data, position - 1)
             if tag in _TEXTS:
                 fields[tag], position = data[position : position + number], position + number
             else:
@@ -237,19 +238,6 @@ def decode_key_value(data: bytes, bolt: Bolt, offset: int) -> KeyValue:
         raise bolt.damaged("a change of a key is damaged", "its KeyValue message is cut short", offset)
     key, create, modified, version, value, lease = (fields.get(each, default) for each, default in _FIELDS)
     return KeyValue(key, value, create, modified, version, lease)  # type: ignore[arg-type]  # by the kind of field
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than ten bytes")
 
 
 __all__ = ["DamagedFile", "Keyspace", "LiveKeyspace", "Snapshot", "decode_key_value"]

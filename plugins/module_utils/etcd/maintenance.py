@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EtcdError, InputError
 from ..installation import Installation, name, observe
 from ..pachd.manifests import ETCD_CLIENT_PORT
+from ..pachd.records import COLLECTIONS, collection
 from ..progress import Progress
 from ..progress_view import amount
+from ..replacing import replacing
 from .client import EtcdClient, Login, Tls
+from .options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
 from .snapshot import SnapshotStream
 
 if TYPE_CHECKING:
@@ -37,21 +38,17 @@ DEFAULT_QUOTA = 2 << 30
 ETCD_ARGUMENT_SPEC: Mapping[str, Any] = {
     "namespace": {"type": "str", "default": "pachyderm"},
     "endpoints": {"type": "list", "elements": "str", "default": []},
-    "ca_file": {"type": "path", "default": ""},
-    "cert_file": {"type": "path", "default": ""},
-    "key_file": {"type": "path", "default": "", "no_log": False},
-    "server_name": {"type": "str", "default": ""},
-    "user": {"type": "str", "default": ""},
-    "password": {"type": "str", "default": "", "no_log": True},
+    **LOGIN_ARGUMENT_SPEC,
     "timeout": {"type": "float", "default": 20.0},
 }
-#: Keys that an installation of Pachyderm has, by what they are called here.
-COLLECTIONS: Mapping[str, bytes] = {
+#: Prefixes of the keys that are counted, by what they are called here.
+COUNTED: Mapping[str, bytes] = {
     **{
-        kind: f"pachyderm/1.7.0/pachyderm_pfs/{kind}/".encode()
-        for kind in ("repos", "branches", "commits", "openCommits", "putFileRecords")
+        kind: collection(service, kind)
+        for service in ("pfs", "pps")
+        for kind in COLLECTIONS[service]
+        if kind != "transactions"
     },
-    **{kind: f"pachyderm/1.7.0/pachyderm_pps/{kind}/".encode() for kind in ("pipelines", "jobs")},
     "pachyderm": b"pachyderm/",
     "all": b"",
 }
@@ -114,24 +111,18 @@ def reach(
                 fix="Name another namespace, or the endpoints.",
             )
         found = []
+        scheme = "https" if tls else "http"
         for pod in pods:
-            address = stack.enter_context(kube.portforward(namespace, name(pod), ETCD_CLIENT_PORT))
-            client = EtcdClient("{}:{}".format(*address), timeout, tls, login)
+            host, port = stack.enter_context(kube.portforward(namespace, name(pod), ETCD_CLIENT_PORT))
+            client = EtcdClient(f"{scheme}://{host}:{port}", timeout, tls, login)
             found.append(Member(name(pod), stack.enter_context(client)))
         yield Reached(tuple(found), quota_of(installation), "port_forward")
 
 
 def reach_from(params: Mapping[str, Any], connect: Callable[[], Kube]) -> contextlib.AbstractContextManager[Reached]:
     """Return :func:`reach` for a module's options; the cluster is asked only where no endpoints are named."""
-    tls = Tls(
-        ca_file=params["ca_file"],
-        cert_file=params["cert_file"],
-        key_file=params["key_file"],
-        server_name=params["server_name"],
-    )
-    login = Login(params["user"], params["password"]) if params["user"] else None
     kube = None if params["endpoints"] else connect()
-    return reach(kube, params["namespace"], params["endpoints"], tls, login, params["timeout"])
+    return reach(kube, params["namespace"], params["endpoints"], tls_of(params), login_of(params), params["timeout"])
 
 
 def quota_of(installation: Installation) -> int:
@@ -174,7 +165,7 @@ def inspect(reached: Reached) -> dict[str, Any]:
                 alarms = list(member.client.alarms())
                 names = member.client.members()
                 # A read that a majority has to agree to.
-                keys = {kind: member.client.count(prefix) for kind, prefix in COLLECTIONS.items()}
+                keys = {kind: member.client.count(prefix) for kind, prefix in COUNTED.items()}
         except EtcdError as error:
             entry["error"] = str(error)
         members.append(entry)
@@ -379,20 +370,12 @@ def save_snapshot(client: EtcdClient, directory: Path, progress: Progress | None
     target = directory / f"{cluster}-{stamp}-r{client.status().revision}.snapshot"
     progress.stage("snapshot", str(target))
     stream = SnapshotStream(client.snapshot_messages(), client.endpoint)
-    partial = ""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(prefix=".snapshot-", dir=directory)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(target, durable=True) as file:
             for chunk in stream:
                 file.write(chunk)
                 progress.update(stream.done, stream.total, "B")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
     except OSError as error:
         raise InputError("cannot write the snapshot", where=str(directory), why=str(error)) from error
-    finally:
-        if partial and os.path.exists(partial):
-            os.unlink(partial)
     return target

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from ..errors import EtcdError
+from ..protobuf import varint
 
 TRAILER = hashlib.sha256().digest_size
 _REMAINING, _BLOB = 2, 3
@@ -84,29 +84,18 @@ def parse(message: bytes, where: str, at: int) -> tuple[int, bytes]:
     position, end = 0, len(message)
     try:
         while position < end:
-            tag, position = _varint(message, position)
+            tag, position = varint(message, position)
             size = 0
             if tag & 7 == _VARINT:
-                value, position = _varint(message, position)
+                value, position = varint(message, position)
                 remaining = value if tag >> 3 == _REMAINING else remaining
             else:
-                size, position = _varint(message, position)
+                size, position = varint(message, position)
                 if tag >> 3 == _BLOB:
                     blob = message[position : position + size]
             position += size
-    except IndexError:
+    except (IndexError, ValueError):
         position = -1
     if position != end:
         raise EtcdError("the snapshot did not arrive whole", where=where, why=f"at byte {at}: no whole message")
     return remaining, blob
-
-
-def _varint(data: Any, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7

@@ -14,14 +14,15 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from ..errors import CloudError, InputError
+from ..replacing import replacing
 from .client import SCOPE, UNKNOWN_PROJECT, ApiError, Gcp, segment, trust
 
 # https://cloud.google.com/iam/docs/service-accounts-create
@@ -420,19 +421,9 @@ def read_key_file(path: str) -> str | None:
 
 def write_key_file(path: str, text: str) -> None:
     """Put the key into place in one step, readable by its owner alone from the first byte on."""
-    directory = os.path.dirname(os.path.abspath(path))
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".key-")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with replacing(Path(path), durable=True) as file:
+            file.write(text.encode())
     except OSError as error:
         raise InputError(
             "the key file cannot be written",

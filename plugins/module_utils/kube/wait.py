@@ -440,7 +440,7 @@ def _pauses() -> Iterator[float]:
     pause = 0.15
     while True:
         yield pause
-        pause = min(pause * 1.3, 0.6)
+        pause = min(pause * 1.1, 0.6)
 
 
 def _controller_troubles(view: View) -> Iterator[Trouble]:

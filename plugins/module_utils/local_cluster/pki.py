@@ -14,13 +14,12 @@ import contextlib
 import datetime
 import hashlib
 import ipaddress
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ClusterError
+from ..replacing import replacing
 
 try:
     import yaml
@@ -337,11 +336,5 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 def _write(target: Path, content: bytes) -> None:
     """Write atomically, readable by its owner alone from the first byte on."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(target) as file:
+        file.write(content)

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ..errors import InputError, PachdError
 from ..kube.client import Kube
 from ..progress import Progress
+from ..replacing import Replacement, mode_of, replacing
 from .acceptance import ready_pod
 from .client import CHUNK, Pachd
 
@@ -94,28 +92,14 @@ def copy_out(
     folder = destination.parent
     if not folder.is_dir():
         raise InputError("the directory does not exist", where=str(folder), fix="Create it first.")
-    descriptor, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=folder)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            found = _content(pachd.get_file(repo, commit, path), target, progress)
+    with replacing(destination, mode_of(destination)) as target:
+        found = _content(pachd.get_file(repo, commit, path), target, progress)
         changed = not destination.is_file() or local(destination) != found
-        if changed and write:
-            # mkstemp is for its owner alone; what was there keeps its mode, and a new file gets the usual one.
-            temporary.chmod(destination.stat().st_mode & 0o7777 if destination.exists() else 0o666 & ~_umask())
-            temporary.replace(destination)
-    finally:
-        temporary.unlink(missing_ok=True)
+        target.wanted = changed and write
     return found, changed
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _content(chunks: Iterable[bytes], target: IO[bytes] | None = None, progress: Progress | None = None) -> Content:
+def _content(chunks: Iterable[bytes], target: Replacement | None = None, progress: Progress | None = None) -> Content:
     digest = hashlib.sha256()
     size = 0
     for chunk in chunks:

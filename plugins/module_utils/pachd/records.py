@@ -19,6 +19,14 @@ from ..protobuf import declare
 
 #: The root of nearly all keys.
 PREFIX = "pachyderm/1.7.0"
+#: The keys outside it.
+SINGLE_KEYS = ("cluster-id", "master_token", "gc-generation")
+#: The kinds of records below it, by the service that keeps them.
+COLLECTIONS = {
+    "pfs": ("repos", "branches", "commits", "openCommits", "putFileRecords", "transactions"),
+    "pps": ("pipelines", "jobs"),
+    "auth": ("tokens", "acls", "admins", "members", "groups"),
+}
 #: The repo whose commits hold the specifications of pipelines, each in a file of this path.
 SPEC_REPO, SPEC_FILE = "__spec__", "/spec"
 #: The branch of an output repo that holds statistics, where a pipeline makes them.
@@ -27,6 +35,11 @@ STATS_BRANCH = "stats"
 ORIGINS = ("USER", "AUTO", "FSCK")
 JOB_STATES = ("STARTING", "RUNNING", "FAILURE", "SUCCESS", "KILLED", "MERGING", "EGRESSING")
 PIPELINE_STATES = ("STARTING", "RUNNING", "RESTARTING", "FAILURE", "PAUSED", "STANDBY", "CRASHING")
+
+
+def collection(service: str, kind: str) -> bytes:
+    """Return what the keys of one kind of records begin with."""
+    return f"{PREFIX}/pachyderm_{service}/{kind}/".encode()
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,7 @@ def test_what_the_system_refuses_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(InputError, match=r"the directory cannot be made.*No space left"):
             list(extract(made.state, found, place_below("/", tmp_path / "dest"), write=True))
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", refuse)
+        patch.setattr(os, "replace", refuse)
         with pytest.raises(InputError, match=r"the file cannot be written.*No space left"):
             list(extract(made.state, found, place_below("/", tmp_path / "dest"), write=True))
     assert not [path for path in (tmp_path / "dest").rglob("*") if path.is_file()]
