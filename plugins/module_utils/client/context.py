@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..replacing import PRIVATE, replacing
 
 Config = dict[str, Any]
 
@@ -157,12 +158,9 @@ def write(path: Path, config: Mapping[str, Any]) -> None:
     """Write the configuration as pachctl does, replacing the file at once; only its owner may read a new one."""
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-    new = target.with_name(f".{target.name}.new")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(config, indent=2), encoding="utf-8")
-    new.chmod(mode)
-    new.replace(target)
+    mode = target.stat().st_mode & 0o777 if target.exists() else PRIVATE
+    with replacing(target, mode) as new:
+        new.write(json.dumps(config, indent=2).encode())
 
 
 def shown(config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ..errors import ClusterError, InputError, PachopsError
 from ..kube import forwarder
 from ..kube.kubeconfig import context_name
 from ..kube.portforward import LOOPBACK
+from ..replacing import replacing
 
 # The program and all that it imports.  Its package has a name of its own, so that it never meets the collection's.
 PACKAGE = "pachops_port_forward"
@@ -350,6 +351,7 @@ def keep(wanted: Wanted, supervisor: Supervisor, *, wait: float = 30.0, dry_run:
             each.stop(wanted)
         for each in others:
             _remove(each.files(wanted))
+        wanted.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in stale:
             _write(path, files[path])
         _end_stray(wanted)
@@ -475,11 +477,9 @@ def _text(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_name(f".{path.name}.new")
-    new.touch(mode=0o600)
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as new:
+        new.write(text.encode())
 
 
 def _remove(files: Mapping[Path, str]) -> None:
