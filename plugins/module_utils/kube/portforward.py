@@ -237,7 +237,9 @@ class _Pump:
             except (OSError, websocket.WebSocketException) as error:
                 if not self.local_open or isinstance(error, (BrokenPipeError, ConnectionResetError)):
                     return self.problem
-                self.problem = self.problem or str(error)
+                # How the API server ends a stream whose pod is gone.
+                cut = isinstance(error, ssl.SSLEOFError)
+                self.problem = self.problem or ("the pod's side closed the connection" if cut else str(error))
         return self.problem
 
     def _finished(self) -> bool:
