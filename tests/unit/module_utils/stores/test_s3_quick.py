@@ -42,7 +42,7 @@ def test_the_signature_is_the_sdks(path: str, query: str, token: str | None) -> 
     url = f"https://{address.host}{path}" + (f"?{query}" if query else "")
     request = AWSRequest("PUT", url, data=body)
     request.context["payload_signing_enabled"] = True
-    with mock.patch.object(botocore.auth, "get_current_datetime", lambda: NOW, create=True):
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=NOW):
         botocore.auth.S3SigV4Auth(Credentials("id", "secret", token), "s3", "eu-west-1").add_auth(request)
     assert ours["Authorization"] == request.headers["Authorization"]
 
@@ -59,11 +59,11 @@ def store(bucket: Bucket) -> S3Store:
 
 
 @pytest.fixture
-def sdk(store: S3Store) -> Iterator[list[str]]:
+def sdk(store: S3Store) -> list[str]:
     """The names of the operations that the SDK did."""
     done: list[str] = []
     store._client.meta.events.register("before-call.s3.*", lambda model, **_more: done.append(model.name))
-    yield done
+    return done
 
 
 def test_the_ordinary_goes_the_short_way(store: S3Store, bucket: Bucket, sdk: list[str]) -> None:
@@ -84,7 +84,7 @@ def test_a_refusal_is_the_sdks_error(store: S3Store, bucket: Bucket, sdk: list[s
         store.read("b")
     bucket.fail = 403
     for attempt in (lambda: store.write("a", [b"3"]), lambda: list(store.list())):
-        with pytest.raises(StorageError, match="403|AccessDenied"):
+        with pytest.raises(StorageError, match=r"403|AccessDenied"):
             attempt()
     assert sdk == []
 
