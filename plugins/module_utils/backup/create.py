@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from ..errors import BackupError, EtcdError, PachopsError
+from ..errors import BackupError, EtcdError, PachopsError, StorageError
 from ..etcd.client import EtcdClient
 from ..etcd.snapshot import SnapshotStream
 from ..pachd.records import COLLECTIONS, SINGLE_KEYS, collection
@@ -336,7 +336,11 @@ class _Backup:
             if b"".join(self._store.read(key)) != data:
                 raise
         self._store.flush()
-        self._store.delete(self._base + RUNNING)
+        try:
+            self._store.delete(self._base + RUNNING)
+        except StorageError as error:
+            # Whoever backs up need not be allowed to delete; beside a manifest it says nothing any more.
+            self._progress.note(str(error))
 
     def _snapshot(self) -> tuple[EtcdState, SetFile]:
         """Write the snapshot, and return what etcd says of it.
