@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import InputError, StorageError
 from . import parallel
 from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
-from .s3_quick import BROKEN, Quick, quick
+from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -51,7 +51,7 @@ class S3Options:
 
 
 class S3Store(Store):
-    """A store in one bucket: whole objects by short requests of its own, everything else through boto3."""
+    """A store in one bucket: whole objects and listings by short requests of its own, everything else through boto3."""
 
     def __init__(self, options: S3Options) -> None:
         try:
@@ -212,12 +212,21 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._options.bucket, Prefix=prefix)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+            token = ""
+            while True:
+                page, token = (self._quick and self._quick.page(prefix, token)) or self._page(prefix, token)
+                for key, size, tag in page:
+                    yield StoredObject(key, size, tag)
+                if not token:
+                    return
         except self._errors as error:
             raise self._error("cannot list the bucket", prefix, error) from error
+
+    def _page(self, prefix: str, token: str) -> tuple[Page, str]:
+        more = {"ContinuationToken": token} if token else {}
+        page = self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=prefix, **more)
+        found = [(item["Key"], item["Size"], item.get("ETag", "").strip('"')) for item in page.get("Contents", ())]
+        return found, page.get("NextContinuationToken", "")
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         try:
