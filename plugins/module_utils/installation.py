@@ -358,7 +358,6 @@ def observe(
     if "Secret" in unreadable:
         # A right to read the one Secret that matters is no right to list them all.
         secret = Ref("v1", "Secret", namespace, STORAGE_SECRET)
-        with contextlib.suppress(ClusterError):
-            found = kube.get(secret)
-            objects["Secret"] = [found] if found else []
+        found = allowed("Secret", lambda: kube.get(secret), None)
+        objects["Secret"] = [found] if found else []
     return Installation(namespace, namespace_object, objects, unreadable)

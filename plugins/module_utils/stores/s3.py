@@ -22,6 +22,16 @@ from .s3_quick import BROKEN, Page, Quick, quick
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 _NO_CONDITIONS = ("NotImplemented", "501")
+_DENIED = ("AccessDenied", "403", "Forbidden")
+#: What an operation needs where it is not called like the action.
+_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
 
 
 @dataclass(frozen=True)
@@ -270,7 +280,13 @@ class S3Store(Store):
         kind = ObjectMissing if code in _MISSING else ObjectExists if code in _EXISTS else StorageError
         if code == "AccessDenied" and "object lock" in str(error).lower():
             kind = ObjectLocked
-        return kind(what, where=f"{self.where}/{key}", why=str(error))
+        fix = ""
+        if kind is StorageError and code in _DENIED:
+            operation = str(getattr(error, "operation_name", ""))
+            action = f"s3:{_ACTIONS.get(operation, operation)}"
+            place = self._options.bucket if action.startswith("s3:List") else f"{self._options.bucket}/*"
+            fix = f"Allow these credentials {action} on arn:aws:s3:::{place}."
+        return kind(what, where=f"{self.where}/{key}", why=str(error), fix=fix)
 
 
 def _code_of(error: Exception) -> str:
