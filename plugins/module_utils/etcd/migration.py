@@ -556,7 +556,8 @@ class _Writer:
     def _begin(self, version: int, journal: Journal, operations: Sequence[Put | Delete]) -> Callable[[], bool]:
         def done(applied: bool) -> None:
             if applied:
-                self.applied = journal.revision
+                # Answers come in no promised order either.
+                self.applied = max(self.applied, journal.revision)
             else:
                 self.refused()
 
@@ -584,7 +585,7 @@ class _Writer:
                 found = self._etcd.get(JOURNAL)
                 version = found.version if found else 0
                 if found and version > sent.version and Journal.load(found.value).run == self.journal.run:
-                    self.applied = sent.journal.revision
+                    self.applied = max(self.applied, sent.journal.revision)
                     return
                 if version != sent.version:
                     raise self._taken()
