@@ -403,6 +403,10 @@ class KeyMigration:
             raise MigrationError(
                 "no migration is under way in the target", where=self._target.endpoint, fix="There is nothing to undo."
             )
+        return self.wipe()
+
+    def wipe(self) -> int:
+        """Empty the target of everything that a migration copies; return how many keys that were."""
         held = list(self._target.range(b"", keys_only=True))
         keys = [each.key for each in held if _copied(each)]
         for start in range(0, len(keys), _OPERATIONS):

@@ -34,16 +34,18 @@ from ..kube import quiesce
 from ..kube.client import Ref
 from ..kube.wait import wait_for
 from ..pachd.files import connected
-from ..pachd.manifests import INSTALLATION_NAME
 from ..pachd.objects import Objects
 from ..pachd.state import State
 from ..progress import Progress
-from ..stores.keys import Spelling
+from ..remove import this_host
+from ..stores.directory import DirectoryStore
+from ..stores.keys import ROOT, Spelling
 from ..stores.location import Access
 from . import journal as journals
 from . import objects as put
 from . import plan as plans
 from . import proof
+from .identity import identify
 from .journal import Journal, Recorder
 from .members import Member, members_of, workload_of
 from .plan import Plan
@@ -329,7 +331,7 @@ class Restorer:
             self._compare(opened, len(members))
         with recorder.step("identity"):
             if plan.deployment_id:
-                self._identify(plan.deployment_id)
+                identify(self._kube, self._namespace, plan.deployment_id)
         with recorder.step("resume"):
             self._progress.stage("start pachd")
             quiesce.resume(self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress)
@@ -405,7 +407,7 @@ class Restorer:
             with recorder.step("undo: start etcd"):
                 self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))
         if journal.begun("identity") and before["deployment_id"] != self._observe().deployment_id:
-            self._identify(before["deployment_id"])
+            identify(self._kube, self._namespace, before["deployment_id"])
         if journal.begun("pause"):
             with recorder.step("undo: resume"):
                 self._resume_as_before(before)
@@ -431,7 +433,15 @@ class Restorer:
         return observe(self._kube, self._namespace, NAMESPACED)
 
     def _place(self, installation: Installation) -> put.Place:
-        store, spellings, root = objects_of(installation, self._options.access, self._options.path)
+        try:
+            store, spellings, root = objects_of(installation, self._options.access, self._options.path)
+        except BackupError:
+            # A node's directory that was wiped, or that no pachd has made yet, is this host's if the node is.
+            directory = installation.host_paths.get("data", "") if installation.backend == "local" else ""
+            nodes = self._kube.list("v1", "Node") if directory and not self._options.path else []
+            if not nodes or not all(map(this_host, nodes)):
+                raise
+            store, spellings, root = DirectoryStore(directory), [Spelling.DIRECTORY], ROOT
         return put.Place(store, spellings[0], spellings[1:], root)
 
     def _reach(self, kube: Kube, installation: Installation) -> AbstractContextManager[tuple[EtcdClient, str]]:
@@ -460,22 +470,6 @@ class Restorer:
                 wait_for(self._kube, ref, self._options.etcd_timeout, self._progress)
             return
         _await_end(self._kube, self._namespace, etcd, self._progress)
-
-    def _identify(self, deployment_id: str) -> None:
-        """Give the installation the deployment id that users' pachctl remember: in the record, and to pachd."""
-        record = Ref("v1", "ConfigMap", self._namespace, INSTALLATION_NAME)
-        if self._kube.get(record) is not None:
-            self._kube.merge(record, {"data": {"cluster-deployment-id": deployment_id}})
-        ref = quiesce.pachd_ref(self._namespace)
-        pachd = self._kube.get(ref)
-        if pachd is None:
-            return
-        containers = pachd["spec"]["template"]["spec"]["containers"]
-        for container in containers:
-            for variable in container.get("env") or []:
-                if variable["name"] == "CLUSTER_DEPLOYMENT_ID":
-                    variable["value"] = deployment_id
-        self._kube.merge(ref, {"spec": {"template": {"spec": {"containers": containers}}}})
 
     @staticmethod
     def _seconds(journal: Journal) -> float:
