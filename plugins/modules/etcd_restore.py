@@ -352,8 +352,8 @@ def restored(module: AnsibleModule, restorer: Restorer) -> Outcome:
     if not module.check_mode:
         return restorer.restore(opened, backup.level, lock_wait=params["lock_wait"])
     with state_of_set(opened, params["workdir"] or None) as state:
-        plan = restorer.plan(opened, backup.level, state)
-    journal = restorer.journal()
+        journal = restorer.journal()
+        plan = restorer.plan(opened, backup.level, state, journal)
     try:
         plans.refuse(plan, params["confirm"], journal)
     except InputError as error:

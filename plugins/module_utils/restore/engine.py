@@ -15,8 +15,8 @@ import dataclasses
 import datetime as dt
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,17 +140,22 @@ class Restorer:
 
     # What would be done
 
-    def plan(self, opened: OpenedSet, level: str = "", state: State | None = None) -> Plan:
+    def plan(
+        self, opened: OpenedSet, level: str = "", state: State | None = None, journal: Journal | None = None
+    ) -> Plan:
         """Return what a restore would do, and everything for which it would be refused.
 
         :param level: the level to which the backup is verified.
         :param state: the backup's state, for cron ticks.
+        :param journal: of the last restore: where that died with this backup, what it had found and was allowed counts,
+            for etcd may be stopped now.
         """
         self._progress.stage("plan", opened.where)
         installation = self._observe()
         target = plans.look(self._kube, installation, self._reach)
         manifest = opened.manifest
-        found = plans.problems(manifest, target, version_skew=self._options.version_skew)
+        continued = journal is not None and journal.state == "running" and journal.backup == manifest.id
+        found = [] if continued else plans.problems(manifest, target, version_skew=self._options.version_skew)
         survey, where = None, ""
         try:
             place = self._place(installation)
@@ -169,7 +174,7 @@ class Restorer:
             survey,
             tuple(found),
             proof.missed_ticks(state, self._now()) if state else {},
-            plans.difference(manifest, target),
+            "" if continued else plans.difference(manifest, target),
             tuple(each for each in (target.cluster_id, self._namespace) if each),
             made if made and made != own else "",
             opened.where,
@@ -200,7 +205,7 @@ class Restorer:
                 recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
                 if recorder.journal.state == "undoing":
                     self._roll_back(recorder)
-                plan = self.plan(opened, level, state)
+                plan = self.plan(opened, level, state, recorder.journal)
                 plans.refuse(plan, self._options.confirm, recorder.journal)
                 return self._carry_out(opened, plan, wanted, recorder)
 
@@ -404,6 +409,7 @@ class Restorer:
                     self._volumes(installation, members_of(installation), journal) as volumes,
                 ):
                     volumes.undo()
+            self._volumes(installation, members_of(installation), journal).remove()
             with recorder.step("undo: start etcd"):
                 self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))
         if journal.begun("identity") and before["deployment_id"] != self._observe().deployment_id:
@@ -447,9 +453,8 @@ class Restorer:
     def _reach(self, kube: Kube, installation: Installation) -> AbstractContextManager[tuple[EtcdClient, str]]:
         return self._etcds(kube, installation, self._access)
 
-    @contextmanager
-    def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Iterator[Volumes]:
-        volumes = Volumes(
+    def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Volumes:
+        return Volumes(
             self._kube,
             installation,
             members,
@@ -458,8 +463,6 @@ class Restorer:
             timeout=self._options.etcd_timeout,
             progress=self._progress,
         )
-        with volumes:
-            yield volumes
 
     def _scale_etcd(self, installation: Installation, replicas: int, *, wait: bool = True) -> None:
         etcd = workload_of(installation)
