@@ -4,20 +4,21 @@
 
 The source is only read, apart from its scaling and the lock in its namespace.  So any failure after the pause starts it
 again as it was, and be it that the target's pachd does not serve what the source held.  How far it came is known from
-both places themselves (journals in the target's etcd and store, the pause of either pachd), so a run after one that died
-continues, and an undo needs nothing else.
+both places themselves (journals in the target's etcd and store, the pause of either pachd), so a run after one that
+died continues, and an undo needs nothing else.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..backup.lock import Lock
+from ..backup.objects import list_source
 from ..backup.origin import EtcdAccess, etcd_of, objects_of
 from ..errors import InputError, MigrationError, PachopsError
 from ..etcd.client import EtcdClient
@@ -25,8 +26,8 @@ from ..etcd.keyspace import LiveKeyspace
 from ..etcd.migration import KeyMigration, KeyPlan, digest
 from ..installation import NAMESPACED, Installation, observe
 from ..kube import quiesce
+from ..pachd.connection import connected
 from ..pachd.durable import Kind
-from ..pachd.files import connected
 from ..pachd.objects import Objects
 from ..pachd.state import State
 from ..progress import Progress
@@ -204,7 +205,9 @@ class Migrator:
         self._progress.stage("plan", f"{self._source.namespace} → {self._target.namespace}")
         source, target = self._observed()
         problems = list(self._problems(source, target))
-        if source.pachd is None or target.pachd is None:
+        if source.pachd is not None and target.pachd is None:
+            return self._plan_of(source, target)
+        if source.pachd is None:
             return Plan(_named(self._source, source), _named(self._target, target), problems=tuple(problems))
         with self._work(source, target) as work:
             return self._plan(source, target, work, problems)
@@ -247,6 +250,25 @@ class Migrator:
             tuple(dict.fromkeys(problems)),
             tuple(notes),
         )
+
+    def _plan_of(self, source: Installation, target: Installation) -> Plan:
+        """Return what a source alone tells, where the target is not deployed yet."""
+        origin = _place(source, self._source)
+        with self._etcds(self._source.kube, source, self._source.etcd) as (etcd, _unused):
+            keys = KeyMigration(etcd, etcd)
+            listing = list_source(origin.store, [origin.spelling, *origin.others], origin.root)
+            size = sum(each.size for each in listing.objects)
+            count = len(listing.objects)
+            state = State(LiveKeyspace(etcd), Objects(origin.store, origin.spelling, origin.root))
+            return Plan(
+                _named(self._source, source),
+                _named(self._target, target),
+                keys.cluster_id(),
+                keys.plan(),
+                ObjectPlan(count, size, count, size, 0, len(listing.artifacts), listing.foreign),
+                ticks=proof.missed_ticks(state, self._now()),
+                notes=("the target is not there yet: it is deployed first, with pachyderm_paused=true",),
+            )
 
     @contextmanager
     def _noting(self, problems: list[str]) -> Iterator[None]:
@@ -312,33 +334,50 @@ class Migrator:
         source, target = self._observed()
         problems = list(self._problems(source, target))
         if source.pachd is None or target.pachd is None:
-            _refuse(problems)
+            refuse(problems)
         with self._locks(lock_wait) as check, self._work(source, target) as work:
             plan = self._plan(source, target, work, problems)
             if plan.done:
                 return Outcome("migrated", False, plan, way_back=self._way_back())
-            _refuse(plan.problems)
+            refuse(plan.problems)
             return self._carry_out(plan, source, target, work, check)
 
-    def undo(self, *, lock_wait: float = 0.0) -> Outcome:
+    def pause(self, *, check: bool = False) -> Outcome:
+        """Pause the source, for a migration by backup and restore.
+
+        :param check: change nothing, and return what would be done.
+        """
+        source = observe(self._source.kube, self._source.namespace, NAMESPACED)
+        if source.pachd is None:
+            refuse([f"there is no Pachyderm in the source's namespace {source.namespace}"])
+        pause = quiesce.paused_of(source.pachd)
+        running = bool(source.pods("pachd"))
+        if check or (pause is not None and not running):
+            return Outcome("paused", pause is None or running, way_back=self._way_back())
+        self._pause()
+        return Outcome("paused", True, way_back=self._way_back())
+
+    def undo(self, *, lock_wait: float = 0.0, check: bool = False) -> Outcome:
         """Start the source again, and empty the target's etcd of an unfinished migration; pachd of the target ends.
 
         What was written to the target after the cut-over stays there, and is not in the source.
+
+        :param check: change nothing, and return whether there is anything to undo.
         """
         source, target = self._observed()
-        with self._locks(lock_wait):
-            pause = quiesce.paused_of(source.pachd)
-            by_us = pause is not None and pause.by == OPERATION
-            changed = False
+        pause = quiesce.paused_of(source.pachd)
+        by_us = pause is not None and pause.by == OPERATION
+        with nullcontext() if check else self._locks(lock_wait), self._maybe_work(source, target) as work:
+            left = work is not None and (
+                work.keys.journal() is not None or (by_us and digest(work.source) == digest(work.target))
+            )
+            if check or not (by_us or left):
+                return Outcome("undone" if by_us or left else "nothing", bool(by_us or left))
             if by_us and target.pachd is not None and quiesce.paused_of(target.pachd) is None:
                 self._progress.stage("undo", f"pausing the target in namespace {target.namespace}")
                 quiesce.pause(self._target.kube, self._target.namespace, OPERATION, progress=self._progress)
-                changed = True
-            if source.pachd is not None and target.pachd is not None:
-                with self._work(source, target) as work:
-                    if work.keys.journal() is not None or (by_us and digest(work.source) == digest(work.target)):
-                        work.keys.wipe()
-                        changed = True
+            if left and work is not None:
+                work.keys.wipe()
             if by_us:
                 self._progress.stage("undo", f"starting the source in namespace {source.namespace}")
                 quiesce.resume(
@@ -347,8 +386,7 @@ class Migrator:
                     timeout=self._options.pachd_timeout,
                     progress=self._progress,
                 )
-                changed = True
-        return Outcome("undone" if changed else "nothing", changed)
+        return Outcome("undone", True)
 
     # Steps
 
@@ -534,6 +572,15 @@ class Migrator:
             yield check
 
     @contextmanager
+    def _maybe_work(self, source: Installation, target: Installation) -> Iterator[_Work | None]:
+        """Yield what is worked with, None where one of the two is no installation whose etcd runs."""
+        if all(each.pachd is not None and each.ready_pod("etcd") for each in (source, target)):
+            with self._work(source, target) as work:
+                yield work
+        else:
+            yield None
+
+    @contextmanager
     def _work(self, source: Installation, target: Installation) -> Iterator[_Work]:
         with ExitStack() as stack:
             near, _unused = stack.enter_context(self._etcds(self._source.kube, source, self._source.etcd))
@@ -584,7 +631,11 @@ def _uid(installation: Installation) -> str:
     return str(((installation.pachd or {}).get("metadata") or {}).get("uid") or "")
 
 
-def _refuse(problems: list[str] | tuple[str, ...]) -> None:
+def refuse(problems: Sequence[str]) -> None:
+    """Return where nothing speaks against a migration.
+
+    :raises InputError: with everything that does.
+    """
     if problems:
         raise InputError(
             "the migration is refused",
@@ -593,4 +644,4 @@ def _refuse(problems: list[str] | tuple[str, ...]) -> None:
         )
 
 
-__all__ = ["Migrator", "Options", "Outcome", "Plan", "Side", "digest"]
+__all__ = ["Migrator", "Options", "Outcome", "Plan", "Side", "refuse"]
