@@ -193,8 +193,8 @@ def tool_pod(installation: Installation, member: Member, restore_id: str, image:
 def _as_etcd(own: Mapping[str, Any], pods: Mapping[str, Any]) -> Object:
     """Return the security context of etcd's container, with the user named: what is made here, etcd has to read.
 
-    Where it names none, etcd is the user of its own image, which is root in all that Pachyderm ever named; another image
-    may have another user.
+    Where it names none, etcd is the user of its own image, which is root in all that Pachyderm ever named; another
+    image may have another user.
     """
     named = "runAsUser" in own or "runAsUser" in pods
     return {"allowPrivilegeEscalation": False, **own, **({} if named else {"runAsUser": 0})}
