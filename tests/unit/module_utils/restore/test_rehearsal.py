@@ -190,7 +190,11 @@ def test_module(run_module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     backups.verify(store, made)
     monkeypatch.setattr(pachyderm_rehearse, "connect", lambda *_arguments: kube)
     monkeypatch.setattr(pachyderm_rehearse, "open_set", lambda *_arguments: Opened())
-    monkeypatch.setattr(rehearsal, "Restorer", lambda *_arguments, **_options: Restorers(kube, BackupError("no")))
+
+    def restorer(_kube: Any, namespace: str, options: Options, *, progress: Any) -> Restorers:
+        return Restorers(kube, BackupError("no"))(kube, namespace, options, progress)
+
+    monkeypatch.setattr(rehearsal, "Restorer", restorer)
     given = {"store": str(tmp_path / "store"), "namespace": "rehearsal", "directory": str(wish.place)}
     result = run_module(pachyderm_rehearse.main, **given, check_mode=check_mode)
     assert result.failed is not check_mode
