@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 PROGRESS_VARIABLE = "PACHOPS_PROGRESS"
@@ -23,10 +24,17 @@ PROGRESS_VARIABLE = "PACHOPS_PROGRESS"
 class Progress:
     """Writes progress events; every call is cheap and never raises for a missing reader."""
 
-    def __init__(self, path: str | None = None, interval: float = 0.5) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        interval: float = 0.5,
+        say: Callable[[Mapping[str, Any]], object] | None = None,
+    ) -> None:
         """:param path: the event file; default: what the environment names.
         :param interval: least seconds between two updates of one stage, so that a tight loop costs nothing.
+        :param say: gets the events instead of the file.
         """
+        self._say = say or self._append
         self._path = path if path is not None else os.environ.get(PROGRESS_VARIABLE, "")
         self._interval = interval
         self._stage = ""
@@ -51,10 +59,18 @@ class Progress:
         """Report one thing that is worth a line of its own."""
         self._write(detail=text, note=True)
 
+    def relay(self, event: Mapping[str, Any]) -> None:
+        """Report an event of somebody else's progress as it is."""
+        self._stage = str(event.get("stage", self._stage))
+        self._say(event)
+
     def _write(self, **event: Any) -> None:
+        self._say({"time": time.time(), "stage": self._stage, **event})
+
+    def _append(self, event: Mapping[str, Any]) -> None:
         if not self._path:
             return
-        line = json.dumps({"time": time.time(), "stage": self._stage, **event}) + "\n"
+        line = json.dumps(event) + "\n"
         try:
             # O_APPEND keeps the lines of parallel modules whole.
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)

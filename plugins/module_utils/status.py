@@ -12,6 +12,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from .backup.catalogue import read_catalogue
+from .backup.report import current_at
 from .errors import BackupError, PachopsError
 from .installation import labels, name, ours, pod_ready, restarts, waiting
 from .progress_view import amount
@@ -66,7 +67,8 @@ def report(evidence: Evidence, now: dt.datetime) -> Object:
 def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datetime) -> Object:
     """Return how the backups of a cluster are; a store that cannot be read is part of the answer.
 
-    :param max_age: seconds after which the newest verified backup is too old; None: it never is.
+    :param max_age: seconds after which the newest verified backup is too old, counted from when it was last known
+        to have everything; None: it never is.
     """
     found: Object = {
         "store": store.where,
@@ -77,6 +79,7 @@ def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datet
         "latest_age": None,
         "latest_verified": "",
         "latest_verified_age": None,
+        "latest_verified_current_age": None,
         "max_age": max_age,
         "sound": False,
         "trouble": "",
@@ -85,6 +88,8 @@ def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datet
         if not cluster_id:
             raise BackupError("the cluster id is not known", why="neither pachd nor etcd could be asked for it")
         catalogue = read_catalogue(store, cluster_id)
+        newest = catalogue.latest_verified
+        current = current_at(store, newest) if newest else None
     except PachopsError as error:
         return found | {"trouble": str(error)}
     found |= {
@@ -92,13 +97,14 @@ def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datet
         "verified": sum(each.verified for each in catalogue.backups),
         "failed": sum(each.failed for each in catalogue.backups),
     }
-    for which, backup in (("latest", catalogue.latest), ("latest_verified", catalogue.latest_verified)):
+    for which, backup in (("latest", catalogue.latest), ("latest_verified", newest)):
         if backup is not None:
             found |= {which: backup.id, f"{which}_age": max(0, int((now - backup.time).total_seconds()))}
-    age = found["latest_verified_age"]
-    if age is None:
+    if current is None:
         found["trouble"] = f"none of {found['count']} backups is verified" if found["count"] else "there is no backup"
-    elif max_age is not None and age > max_age:
+        return found
+    age = found["latest_verified_current_age"] = max(0, int((now - current).total_seconds()))
+    if max_age is not None and age > max_age:
         found["trouble"] = f"the newest verified backup is {_age(age)} old, {_age(max_age)} are allowed"
     return found | {"sound": not found["trouble"]}
 
@@ -254,6 +260,8 @@ def _backups_line(backups: Mapping[str, Any] | None) -> str:
     if backups["latest_verified"]:
         age = _age(backups["latest_verified_age"])
         parts.append(f"newest verified {backups['latest_verified']}, {age} old")
+        if backups["latest_verified_current_age"] < backups["latest_verified_age"]:
+            parts.append(f"nothing new {_age(backups['latest_verified_current_age'])} ago")
     if backups["failed"]:
         parts.append(f"{backups['failed']} FAILED their verification")
     line = ", ".join(parts)

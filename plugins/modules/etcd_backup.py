@@ -57,11 +57,67 @@ options:
     default: false
   transport:
     description:
-      - How etcd is reached. V(direct) uses the address of its pod, V(port_forward) goes through the API server.
-      - V(auto) takes the direct way where it leads to the same etcd.
+      - How etcd is reached. V(direct) uses the address of its pod, V(port_forward) goes through the API server, and
+        V(job) lets a Job in the cluster make the whole backup and write it to the store, as O(job) says.
+      - V(auto) takes the direct way where it leads to the same etcd, else the port-forward, and the Job where the API
+        server forwards no port. Choose V(job) where the port-forward is too slow.
     type: str
-    choices: [auto, direct, port_forward]
+    choices: [auto, direct, port_forward, job]
     default: auto
+  job:
+    description:
+      - The Job of O(transport=job). It has a service account that may do just this, its options and credentials reach
+        it in a Secret, and all of it is removed with the Job, by the cluster itself where this host is gone.
+      - O(store), O(store_access) and O(source_access) are used in the cluster then. Files that they name are read on
+        this host.
+    type: dict
+    default: {}
+    suboptions:
+      image:
+        description: The runner image, which the playbook C(runner_image) packs.
+        type: str
+        default: docker.io/pachops/runner:latest
+      image_pull_policy:
+        description: When the node asks a registry for it.
+        type: str
+        choices: [Always, IfNotPresent, Never]
+        default: IfNotPresent
+      image_pull_secret:
+        description: Name of the secret with which it is pulled.
+        type: str
+        default: ""
+      service_account:
+        description:
+          - An existing service account to run as, for instance one with a cloud identity that may write to the store.
+            Empty for one that is made for this run.
+        type: str
+        default: ""
+      run_as:
+        description: User and group id in the pod; 0 where a directory of the node is read.
+        type: int
+        default: 65534
+      resources:
+        description: A map of the container's requests and limits.
+        type: dict
+        default: {}
+      volumes:
+        description: Maps of the pod's further volumes, as Kubernetes takes them.
+        type: list
+        elements: dict
+        default: []
+      volume_mounts:
+        description: Maps of where they are mounted, as Kubernetes takes them.
+        type: list
+        elements: dict
+        default: []
+      node_selector:
+        description: A map of labels of the nodes on which it may run.
+        type: dict
+        default: {}
+      timeout:
+        description: Seconds after which the cluster ends it.
+        type: int
+        default: 21600
   etcd:
     description: How to reach an etcd with TLS, users or an address of its own.
     type: dict
@@ -164,6 +220,17 @@ EXAMPLES = r"""
     recipients:
       - age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
     if_changed: true
+
+- name: Back up from inside the cluster, where this host may not forward ports
+  pachops.pachyderm.etcd_backup:
+    namespace: pachyderm
+    store: s3://acme-backups/pachyderm
+    store_access:
+      region: eu-west-1
+    transport: job
+    job:
+      image: registry.acme.example/pachops/runner:1
+      service_account: pachyderm-backup
 """
 
 RETURN = r"""
@@ -224,36 +291,22 @@ seconds:
 """
 
 import time
-from contextlib import nullcontext
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue import read_catalogue
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Outcome, Wishes, back_up
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.lock import Lock
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Wishes
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.job import refuse, run_job
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import read_identities, store_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import (
     ETCD_ARGUMENT_SPEC,
-    etcd_access_of,
-    etcd_of,
-    origin_of,
+    NoWay,
 )
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import set_path
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.run import describe, run_backup
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import NAMESPACED, observe
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, Kube, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.runner import RUNNER_ARGUMENT_SPEC
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import Store
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import (
-    STORE_ARGUMENT_SPEC,
-    access_of,
-)
-
-
-def proven(store: Store, cluster_id: str) -> str:
-    """Return the id of the newest verified backup, empty where there is none."""
-    latest = read_catalogue(store, cluster_id).latest_verified
-    return latest.id if latest else ""
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import STORE_ARGUMENT_SPEC
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -268,51 +321,48 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         tools={"ansible-core": module.ansible_version},
     )
     kube = connect(params["kubeconfig"], params["context"])
-    namespace = params["namespace"]
-    installation = observe(kube, namespace, NAMESPACED)
-    lock = None if module.check_mode else Lock(kube, namespace, "backup", wait=params["lock_wait"])
-    etcd_access = etcd_access_of(params["etcd"], params["transport"])
-    with lock or nullcontext(), etcd_of(kube, installation, etcd_access) as (etcd, transport):
-        origin = origin_of(kube, installation, etcd, access_of(params["source_access"]), params["source_path"])
-        outcome = back_up(origin, store, wishes, lock=lock, proven=proven, progress=Progress(), check=module.check_mode)
-    result = {
-        "changed": outcome.made,
-        "backup": describe(store, outcome),
-        "copied": {"count": outcome.new_objects, "bytes": outcome.new_bytes},
-        "foreign": outcome.foreign,
-        "transport": transport,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
-    if outcome.vanished:
-        module.warn(f"{outcome.vanished} blocks were deleted while they were copied; pachd deletes duplicates so.")
+    if params["transport"] == "job":
+        result = by_job(module, kube, wishes)
+    else:
+        try:
+            result = run_backup(params, kube, store, wishes, Progress(), check=module.check_mode)
+        except NoWay as no_way:
+            if params["transport"] != "auto":
+                raise
+            result = instead(module, kube, wishes, no_way)
+    vanished = result.pop("vanished")
+    if vanished:
+        module.warn(f"{vanished} blocks were deleted while they were copied; pachd deletes duplicates so.")
+    result["seconds"] = round(time.monotonic() - begun, 1)
     if module._diff:  # noqa: SLF001 - there is no public name
-        made = f"new set, {outcome.new_objects} objects of {outcome.new_bytes} bytes to copy\n"
-        result["diff"] = {"before": "", "after": made if outcome.made else "", "after_header": str(store.where)}
+        made = "new set, {count} objects of {bytes} bytes to copy\n".format(**result["copied"])
+        result["diff"] = {"before": "", "after": made if result["changed"] else "", "after_header": str(store.where)}
     return result
 
 
-def describe(store: Store, outcome: Outcome) -> dict[str, Any]:
-    """Return the set as the module returns it, with empty members where there is none yet."""
-    manifest = outcome.manifest
-    if manifest is None:
-        return {
-            "id": "",
-            "cluster_id": "",
-            "location": "",
-            "revision": 0,
-            "key_count": 0,
-            "objects": {"count": 0, "bytes": 0},
-            "encrypted": False,
-        }
-    return {
-        "id": manifest.id,
-        "cluster_id": manifest.cluster_id,
-        "location": f"{store.where}/{set_path(manifest.cluster_id, manifest.id)}".rstrip("/"),
-        "revision": manifest.etcd.revision,
-        "key_count": manifest.etcd.key_count,
-        "objects": {"count": manifest.objects.count, "bytes": manifest.objects.bytes},
-        "encrypted": manifest.encryption is not None,
-    }
+def by_job(module: AnsibleModule, kube: Kube, wishes: Wishes) -> dict[str, Any]:
+    """Let a Job back up; in check mode none is started, and what it would copy stays unknown."""
+    if not module.check_mode:
+        return run_job(module.params, kube, wishes, Progress())
+    refuse(module.params)
+    module.warn("Check mode starts no Job, so that how much would be copied is not known.")
+    copied = {"count": 0, "bytes": 0}
+    answer = {"changed": True, "backup": describe(store_of(module.params), None), "copied": copied}
+    return {**answer, "foreign": 0, "vanished": 0, "transport": "job"}
+
+
+def instead(module: AnsibleModule, kube: Kube, wishes: Wishes, no_way: NoWay) -> dict[str, Any]:
+    """Take the Job where nothing else leads to etcd, and say why where that does not work either."""
+    try:
+        refuse(module.params)
+    except PachopsError:
+        raise no_way from None
+    try:
+        return by_job(module, kube, wishes)
+    except PachopsError as error:
+        raise type(error)(
+            error.what, where=error.where, why=f"{error.why}; tried because of: {no_way.why}", fix=error.fix
+        ) from error
 
 
 def main() -> None:
@@ -326,6 +376,7 @@ def main() -> None:
             "recipients": {"type": "list", "elements": "str", "default": []},
             "identity_files": {"type": "list", "elements": "path", "default": []},
             "if_changed": {"type": "bool", "default": False},
+            "job": {"type": "dict", "default": {}, "apply_defaults": True, "options": RUNNER_ARGUMENT_SPEC},
             "source_path": {"type": "path", "default": ""},
             "source_access": STORE_ARGUMENT_SPEC["store_access"],
             "lock_wait": {"type": "float", "default": 0},

@@ -162,6 +162,7 @@ undelivered:
   sample: []
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from functools import partial
@@ -181,6 +182,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.report im
     Run,
     Stage,
     attempt,
+    current_at,
     emit_event,
     metrics,
     missed_runs,
@@ -220,7 +222,11 @@ def tell(module: AnsibleModule) -> dict[str, Any]:
         # The store itself may be why the run failed; the metrics have to say so all the same.
         troubles.append(f"record: {error}")
     run = made_run(params, catalogue.cluster_id, before)
-    text = metrics(params["namespace"], catalogue, run)
+    current = None
+    if catalogue.latest_verified:
+        with contextlib.suppress(PachopsError):
+            current = current_at(store, catalogue.latest_verified, run)
+    text = metrics(params["namespace"], catalogue, run, current)
     result = {"changed": True, "run": run.as_dict(), "record": "", "metrics": text, "undelivered": troubles}
     if module.check_mode:
         return result

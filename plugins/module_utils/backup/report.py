@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ClusterError, InputError, PachopsError, StorageError
 from ..kube.kinds import collection_path
 from ..replacing import replacing
-from ..stores.base import ObjectExists, ObjectLocked, Store
-from .catalogue import Catalogue
+from ..stores.base import ObjectExists, ObjectLocked, ObjectMissing, Store
+from .catalogue import Backup, Catalogue
 from .cron import Cron
 from .manifest import SNAPSHOT, utc
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 STAGES = ("backup", "verify", "prune")
 KEPT_RUNS = 1000
+#: So many records are read at most to find the run that last found a backup to have everything.
+READ_RUNS = 50
 #: What a scheduler may be late by without having missed a run.
 SLACK = dt.timedelta(minutes=5)
 
@@ -144,6 +146,29 @@ def record_run(store: Store, run: Run) -> str:
     return key
 
 
+def current_at(store: Store, backup: Backup, run: Run | None = None) -> dt.datetime:
+    """Return when a backup was last known to have everything: when it was begun, or when a later run found nothing new.
+
+    :param run: the run that ends now, whose record is not written yet.
+    :raises StorageError: when the store cannot be read.
+    """
+    if run is not None and _confirms(run.as_dict(), backup.id):
+        return max(backup.time, run.started)
+    cluster_id = backup.manifest.cluster_id
+    for started in run_times(store, cluster_id)[:READ_RUNS]:
+        if started <= backup.time:
+            break
+        with contextlib.suppress(ObjectMissing, ValueError, KeyError, TypeError):
+            if _confirms(json.loads(b"".join(store.read(run_key(cluster_id, started)))), backup.id):
+                return started
+    return backup.time
+
+
+def _confirms(record: Mapping[str, Any], backup_id: str) -> bool:
+    done = {each["name"] for each in record["stages"] if not each["error"] and not each["skipped"]}
+    return record["backup_id"] == backup_id and {"backup", "verify"} <= done
+
+
 # Metrics
 
 _HELP: Mapping[str, tuple[str, str]] = {
@@ -158,6 +183,10 @@ _HELP: Mapping[str, tuple[str, str]] = {
     "leftovers": ("gauge", "Backups that were cut off or are being made."),
     "latest_timestamp_seconds": ("gauge", "When the newest backup was begun."),
     "latest_verified_timestamp_seconds": ("gauge", "When the newest verified backup was begun."),
+    "latest_verified_current_timestamp_seconds": (
+        "gauge",
+        "When the newest verified backup was begun, or a later run found that it has everything.",
+    ),
     "latest_revision": ("gauge", "The revision of etcd in the newest backup."),
     "latest_keys": ("gauge", "Keys in the newest backup."),
     "latest_objects": ("gauge", "Objects that the newest backup needs."),
@@ -166,8 +195,11 @@ _HELP: Mapping[str, tuple[str, str]] = {
 }
 
 
-def metrics(namespace: str, catalogue: Catalogue, run: Run | None = None) -> str:
-    """Return the state of the backups in Prometheus' text format (version 0.0.4); what is not known is left out."""
+def metrics(namespace: str, catalogue: Catalogue, run: Run | None = None, current: dt.datetime | None = None) -> str:
+    """Return the state of the backups in Prometheus' text format (version 0.0.4); what is not known is left out.
+
+    :param current: what :func:`current_at` says of the newest verified backup.
+    """
     samples: list[tuple[str, Mapping[str, str], float]] = []
 
     def add(name: str, value: float, **labels: str) -> None:
@@ -194,6 +226,8 @@ def metrics(namespace: str, catalogue: Catalogue, run: Run | None = None) -> str
         add("latest_snapshot_bytes", made.file(SNAPSHOT).raw_size)
     if catalogue.latest_verified is not None:
         add("latest_verified_timestamp_seconds", catalogue.latest_verified.time.timestamp())
+    if current is not None:
+        add("latest_verified_current_timestamp_seconds", current.timestamp())
     common = {"namespace": namespace, "cluster_id": catalogue.cluster_id}
     return "".join(_family(name, [each for each in samples if each[0] == name], common) for name in _HELP)
 

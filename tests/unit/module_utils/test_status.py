@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.report import (
+    STAGES,
+    Run,
+    Stage,
+    record_run,
+    run_key,
+)
 from ansible_collections.pachops.pachyderm.plugins.module_utils.evidence import EtcdState, Evidence, gather
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.answers import Answers
@@ -193,6 +200,14 @@ def test_backups_turn_red_without_a_verified_one_that_is_young_enough(tmp_path: 
     shown = f"1 in {tmp_path}, newest verified {old}, 3 h old"
     assert line_of() == (False, f"✗ the newest verified backup is 3 h old, 2 h are allowed; {shown}")
     assert line_of(None) == (True, f"✔ {shown}")
+    stages = tuple(Stage(name) for name in STAGES)
+    began = NOW - dt.timedelta(minutes=30)
+    record_run(store, Run(CLUSTER, "pachyderm", began, began, (*stages[:2], Stage("prune", error="403")), old))
+    assert line_of() == (True, f"✔ {shown}, nothing new 30 min ago"), "what has everything does not grow old"
+    store.delete(run_key(CLUSTER, began))
+    record_run(store, Run(CLUSTER, "pachyderm", began, began, (stages[0], Stage("verify", error="wrong")), old))
+    store.write(run_key(CLUSTER, began + dt.timedelta(minutes=1)), [b"[]"])
+    assert not line_of()[0], "nor does a run count that could not verify, or whose record is damaged"
     new = put(store, dt.timedelta(hours=1), 2)
     assert not line_of()[0], "a newer one that is not verified does not count"
     verify(store, new)

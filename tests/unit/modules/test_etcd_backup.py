@@ -11,6 +11,7 @@ from typing import Any
 
 import pyrage
 import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import run as engine
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import backup_ids, open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.modules import etcd_backup
@@ -51,8 +52,8 @@ def etcd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryEtcd:
 
     Held.taken = []
     monkeypatch.setattr(etcd_backup, "connect", lambda _kubeconfig, _context: kube)
-    monkeypatch.setattr(etcd_backup, "etcd_of", etcd_of)
-    monkeypatch.setattr(etcd_backup, "Lock", Held)
+    monkeypatch.setattr(engine, "etcd_of", etcd_of)
+    monkeypatch.setattr(engine, "Lock", Held)
     objects = DirectoryStore(tmp_path / "objects")
     objects.write("block/a", [b"content"])
     objects.write("object/b", [b"record"])

@@ -115,6 +115,24 @@ def test_metrics_say_what_there_is(tmp_path: Path) -> None:
     assert "last_run_success" not in parsed(report.metrics("n", Catalogue(CLUSTER)))
 
 
+def test_a_backup_is_current_while_runs_find_nothing_new(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    name = put(store, DAY)
+    verify(store, name)
+    backup = read_catalogue(store, CLUSTER).backups[0]
+    assert report.current_at(store, backup) == NOW - DAY
+    run = run_of(backup_id=name)
+    assert report.current_at(store, backup, run) == run.started
+    report.record_run(store, run)
+    report.record_run(store, run_of(BAD, backup_id=""))
+    assert report.current_at(store, backup) == run.started
+    assert report.current_at(store, backup, run_of(BAD)) == run.started
+    current = report.current_at(store, backup)
+    values = parsed(report.metrics("n", read_catalogue(store, CLUSTER), None, current))
+    assert values["latest_verified_timestamp_seconds"] == (NOW - DAY).timestamp()
+    assert values["latest_verified_current_timestamp_seconds"] == run.started.timestamp()
+
+
 def test_the_textfile_is_replaced_at_once(tmp_path: Path) -> None:
     path = tmp_path / "pachyderm.prom"
     report.write_textfile(path, "one\n")
