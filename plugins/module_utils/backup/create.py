@@ -336,11 +336,9 @@ class _Backup:
             if b"".join(self._store.read(key)) != data:
                 raise
         self._store.flush()
-        try:
+        # The backup is complete.  Who may not delete, or has a store that keeps everything for a time, leaves the mark.
+        with contextlib.suppress(StorageError):
             self._store.delete(self._base + RUNNING)
-        except StorageError as error:
-            # Whoever backs up need not be allowed to delete; beside a manifest it says nothing any more.
-            self._progress.note(str(error))
 
     def _snapshot(self) -> tuple[EtcdState, SetFile]:
         """Write the snapshot, and return what etcd says of it.
