@@ -129,7 +129,8 @@ class Bench:
             "RCLONE_CONFIG_S_PROVIDER": "Other",
             "RCLONE_CONFIG_S_ENDPOINT": server.address,
             "RCLONE_CONFIG_S_REGION": server.region,
-            "RCLONE_CONFIG_S_ENV_AUTH": "true",
+            "RCLONE_CONFIG_S_ACCESS_KEY_ID": server.key,
+            "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": server.secret,
         }
 
     def timed(self, row: Row, side: str, action: Callable[[], object]) -> None:
