@@ -6,9 +6,13 @@ Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `m
        python3 tests/run.py --list        the stages in their order
 
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
-tests are counted one by one, any other command counts as one test.  Without a stage named, two lanes run side by side
-once the cluster is up: what deploys to it, which mostly waits, and all the rest; the output of each command is then
-printed when it ends, and kept in .cache/logs.  Needs nothing but Python's standard library, since the first stage is what installs everything else.
+tests are counted one by one, any other command counts as one test.  Without a stage named, three lanes run side by side
+once the cluster is up: what deploys to it, which mostly waits; what judges files alone, with the time that the others
+leave; and all the rest.  The output of each command is then printed when it ends, and kept in .cache/logs.
+
+A gate that is a pure function of the checkout is not run again while nothing that it depends on has changed (see
+verdicts.py); PACHOPS_GATES=fresh runs it all the same.  Needs nothing but Python's standard library, since the first
+stage is what installs everything else.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
@@ -50,6 +56,10 @@ LONGEST = 2400
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
 OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
+# Set in many containers; every start of Ansible and of a module would then compile some 700 files anew.
+WASTEFUL = ("PYTHONDONTWRITEBYTECODE",)
+# What judges files alone takes the time that the others leave.
+POLITELY = ("nice", "-n", "10")
 
 
 # The process groups that run now, and whether they are to be the last.
@@ -66,6 +76,7 @@ class Command:
     :param limit: seconds after which it counts as failed although it ends well.
     :param coverage: file for its coverage data; each command has its own, since two may run at once.
     :param restless: whether it kills parts of the cluster, or cannot bear that; such commands never run at once.
+    :param pure: whether nothing but the checkout and the installed tools decides how it ends.
     """
 
     name: str
@@ -75,6 +86,7 @@ class Command:
     limit: float | None = None
     coverage: Path | None = None
     restless: bool = False
+    pure: bool = False
 
 
 @dataclass
@@ -89,16 +101,19 @@ class Outcome:
     seconds: float
     cpu: float = 0.0
     log: Path | None = None
+    unchanged: bool = False
 
     @property
     def verdict(self) -> str:
-        """A word for the table."""
-        return "FAILED" if self.failed else "ok"
+        """A word or two for the table."""
+        if self.failed:
+            return "FAILED"
+        return "ok (unchanged)" if self.unchanged else "ok"
 
 
-def tool(name: str, *arguments: str, label: str = "") -> Command:
+def tool(name: str, *arguments: str, label: str = "", pure: bool = False) -> Command:
     """Return a command of the project's virtual environment."""
-    return Command(label or name, (str(BIN / name), *arguments))
+    return Command(label or name, (str(BIN / name), *arguments), pure=pure)
 
 
 def pytest(
@@ -113,9 +128,9 @@ def pytest(
     return Command(f"pytest {label}", argv, report, cluster, coverage=data, restless=restless)
 
 
-def script(path: str, *arguments: str) -> Command:
-    """Return a command that is a program of the checkout."""
-    return Command(path, (str(ROOT / path), *arguments))
+def gate(path: str) -> Command:
+    """Return a command that is a program of the checkout and judges nothing but its files."""
+    return Command(path, (str(ROOT / path),), pure=True)
 
 
 def scenario(name: str) -> Command:
@@ -136,18 +151,18 @@ def stages() -> dict[str, list[Command]]:
         "lint": [
             tool("ruff", "check", "--quiet", ".", label="ruff check"),
             tool("ruff", "format", "--check", "--quiet", ".", label="ruff format"),
-            script("tests/gates/mypy"),
+            gate("tests/gates/mypy"),
             tool("yamllint", "--strict", "."),
-            tool("ansible-lint", "--offline", "-q"),
+            tool("ansible-lint", "--offline", "-q", pure=True),
             tool("reuse", "lint", "--lines"),
             tool("antsibull-changelog", "lint"),
         ],
         "gates": [pytest("gates", "tests/gates")],
-        "sanity": [script("tests/gates/sanity")],
-        "importer": [script("tests/gates/importer")],
+        "sanity": [gate("tests/gates/sanity")],
+        "importer": [gate("tests/gates/importer")],
         "unit": [pytest("unit", "tests/unit", "-n", "auto", coverage=True)],
-        "cores": [script("tests/gates/cores")],
-        "docs": [script("docs/docsite/build")],
+        "cores": [gate("tests/gates/cores")],
+        "docs": [gate("docs/docsite/build")],
         "quickstart": [
             Command("make quickstart", ("make", "quickstart"), cluster=True),
             # Everything is there already: nothing may be built or rolled out again.
@@ -240,11 +255,15 @@ def say(text: str, log: Path | None = None) -> None:
 def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
     """Run one command, its output going to the terminal or to ``log``."""
     say(f"\n=== {stage}: {command.name}\n    {shlex.join(command.argv)}", log)
+    digest = verdicts.digest(ROOT, command.argv) if command.pure else None
+    if since := verdicts.passed(command.name, digest):
+        say(f"unchanged since it passed on {since}, digest {digest}; run with PACHOPS_GATES=fresh to run it again", log)
+        return Outcome(stage, command, 1, 0, 0, 0.0, log=log, unchanged=True)
     if command.report:
         command.report.unlink(missing_ok=True)
         command.report.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    environment = {name: value for name, value in os.environ.items() if name not in (*FOREIGN, *WASTEFUL)}
     environment["PATH"] = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
     if log or not sys.stdout.isatty():
         environment["NO_COLOR"] = "1"
@@ -253,7 +272,7 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
     if command.coverage:
         command.coverage.parent.mkdir(parents=True, exist_ok=True)
         environment["COVERAGE_FILE"] = str(command.coverage)
-    status, cpu = wait(command.argv, environment, log)
+    status, cpu = wait((*POLITELY, *command.argv) if command.pure else command.argv, environment, log)
     seconds = time.monotonic() - start
     if not status and command.limit is not None and seconds > command.limit:
         say(f"It ended well, but took longer than {command.limit:.0f} s.", log)
@@ -261,6 +280,9 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
     passed, failed, skipped = (int(not status), int(bool(status)), 0)
     if command.report:
         passed, failed, skipped = counts(command.report, status)
+    # What was edited meanwhile has not been judged.
+    if command.pure and not failed and digest == verdicts.digest(ROOT, command.argv):
+        verdicts.keep(command.name, digest)
     outcome = Outcome(stage, command, passed, failed, skipped, seconds, cpu, log)
     say(f"--- {command.name}: {outcome.verdict} in {outcome.seconds:.0f} s", log)
     if failed and "KUBECONFIG" in environment:
@@ -314,7 +336,7 @@ class Lanes:
 def selected(names: list[str]) -> Iterator[tuple[str, Command]]:
     """Yield the commands of the named stages; ``molecule:<scenario>`` names one scenario."""
     known = stages()
-    for name in names or list(known):
+    for name in names:
         if match := re.fullmatch(r"molecule:(\w+)", name):
             yield "e2e", scenario(match[1])
         elif name in known:
@@ -355,18 +377,24 @@ def telling(log: str) -> list[str]:
     return [f"  {line[:400]}" for line in chosen]
 
 
-def lanes() -> tuple[list[tuple[str, Command]], list[tuple[str, Command]]]:
-    """Return what `make test` runs side by side: what deploys to the cluster, and all the rest."""
+def lanes() -> tuple[list[tuple[str, Command]], ...]:
+    """Return what `make test` runs side by side: what deploys to the cluster, what judges files alone, and the rest."""
     deploying: list[tuple[str, Command]] = []
+    judging: list[tuple[str, Command]] = []
     rest: list[tuple[str, Command]] = []
+    own_cluster = {f"molecule {name}" for name in SCENARIOS_FIRST}
     for stage, commands in stages().items():
-        if stage not in (*BEFORE, *AFTER):
-            for command in commands:
-                own_cluster = command.name in {f"molecule {name}" for name in SCENARIOS_FIRST}
-                (deploying if stage in DEPLOYING and not own_cluster else rest).append((stage, command))
+        if stage in (*BEFORE, *AFTER):
+            continue
+        for command in commands:
+            if command.pure:
+                lane = judging
+            else:
+                lane = deploying if stage in DEPLOYING and command.name not in own_cluster else rest
+            lane.append((stage, command))
     # Last, so that the kills in the other lane are most likely over.
     rest.sort(key=lambda each: each[0] == "integration")
-    return deploying, rest
+    return deploying, judging, rest
 
 
 def everything() -> list[Outcome]:
@@ -379,6 +407,16 @@ def everything() -> list[Outcome]:
             return outcomes
     outcomes += Lanes().run(*lanes())
     return [*outcomes, *(run(stage, command) for stage in AFTER for command in known[stage])]
+
+
+def only(names: list[str]) -> list[Outcome]:
+    """Run the named stages, one after the other."""
+    outcomes: list[Outcome] = []
+    for stage, command in selected(names):
+        outcomes.append(run(stage, command))
+        if stage == "setup" and outcomes[-1].failed:
+            break
+    return outcomes
 
 
 def stop(_signal: int, _frame: object) -> None:
@@ -398,13 +436,7 @@ def main() -> int:
             print(f"{name:<12} {', '.join(command.name for command in commands)}")
         return 0
     start = time.monotonic()
-    outcomes = []
-    if not sys.argv[1:]:
-        outcomes = everything()
-    for stage, command in selected(sys.argv[1:]) if sys.argv[1:] else ():
-        outcomes.append(run(stage, command))
-        if stage == "setup" and outcomes[-1].failed:
-            break
+    outcomes = only(sys.argv[1:]) if sys.argv[1:] else everything()
     if outcomes[0].failed and outcomes[0].stage == "setup":
         print("Nothing else can run without its tools.", file=sys.stderr)
     return summary(outcomes, time.monotonic() - start)

@@ -86,10 +86,15 @@ options:
     type: dict
     suboptions:
       type:
-        description: V(host_path) is C(etcd) below O(host_path), V(auto) that for O(backend=local) and else V(claim).
+        description:
+          - V(host_path) is C(etcd) below O(host_path), V(auto) that for O(backend=local) and else V(claim).
+          - V(existing_claim) is a claim that somebody made by hand, for one member.
         type: str
-        choices: [auto, claim, host_path]
+        choices: [auto, claim, existing_claim, host_path]
         default: auto
+      claim:
+        description: Name of the existing claim.
+        type: str
       storage_class:
         description: StorageClass of the claims; without it the cluster's default.
         type: str

@@ -10,8 +10,8 @@ name: runner_pod
 short_description: Specify a pod that does the collection's work inside a cluster
 version_added: 0.1.0
 description:
-  - Returns the specification of a pod that runs the runner image once, without privileges and with a file system that it
-    cannot write to, apart from C(/tmp).
+  - Returns the specification of a pod that runs the runner image once, without privileges and with a file system that
+    it cannot write to, apart from C(/tmp).
 author:
   - The pachops.pachyderm contributors (@pachops)
 options:

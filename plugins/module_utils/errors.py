@@ -73,3 +73,7 @@ class CloudError(PachopsError):
 
 class BackupError(PachopsError):
     """A backup set is damaged, incomplete, of an unknown form, or cannot be made."""
+
+
+class MigrationError(PachopsError):
+    """A migration cannot be made, or what it made is not what it has to be."""

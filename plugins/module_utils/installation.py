@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,10 @@ BUCKET_KEYS: Mapping[str, tuple[str, str]] = {
     "minio": ("minio-bucket", "minio-endpoint"),
     "azure": ("microsoft-container", "microsoft-id"),
 }
+
+
+# Names of variables whose values may be secrets.
+SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|CRED|KEY", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -154,11 +160,11 @@ class Installation:
 
     def pods(self, app: str) -> list[Object]:
         """Return the pods of one part (``pachd``, ``etcd`` …), the ones that are being deleted last."""
-        found = [
-            obj
-            for obj in self.of_kind("Pod")
-            if labels(obj).get("suite") == "pachyderm" and labels(obj).get("app") == app
-        ]
+        workload = {"pachd": self.pachd, "etcd": self.etcd}.get(app) or {}
+        # Old charts have labels of their own.
+        selector = workload.get("spec", {}).get("selector", {}).get("matchLabels")
+        wanted = (selector or {"suite": "pachyderm", "app": app}).items()
+        found = [obj for obj in self.of_kind("Pod") if wanted <= labels(obj).items()]
         return sorted(found, key=lambda pod: "deletionTimestamp" in pod["metadata"])
 
     def ready_pod(self, app: str) -> str:
@@ -288,7 +294,9 @@ class Installation:
     def _etcd_storage(self, etcd: Mapping[str, Any]) -> Object:
         claims = etcd["spec"].get("volumeClaimTemplates") or []
         if not claims:
-            return {"type": "host_path"}
+            volumes = etcd["spec"]["template"]["spec"].get("volumes") or []
+            held = next((item["persistentVolumeClaim"] for item in volumes if item.get("persistentVolumeClaim")), None)
+            return {"type": "existing_claim", "claim": held["claimName"]} if held else {"type": "host_path"}
         spec = claims[0]["spec"]
         size = spec.get("resources", {}).get("requests", {}).get("storage")
         return {"type": "claim", "size": size, "storage_class": spec.get("storageClassName")}

@@ -99,7 +99,7 @@ options:
     type: int
     default: 10000
 seealso:
-  - module: pachops.pachyderm.pachyderm_fetch
+  - module: pachops.pachyderm.pachyderm_file
 author:
   - The pachops.pachyderm contributors (@pachops)
 """

@@ -97,21 +97,21 @@ options:
         type: int
         default: 65534
       resources:
-        description: Requests and limits of the container.
+        description: A map of the container's requests and limits.
         type: dict
         default: {}
       volumes:
-        description: More volumes of the pod, as in a pod's specification.
+        description: Maps of the pod's further volumes, as Kubernetes takes them.
         type: list
         elements: dict
         default: []
       volume_mounts:
-        description: Where they are mounted, as in a pod's specification.
+        description: Maps of where they are mounted, as Kubernetes takes them.
         type: list
         elements: dict
         default: []
       node_selector:
-        description: Labels of the nodes on which it may run.
+        description: A map of labels of the nodes on which it may run.
         type: dict
         default: {}
       timeout:

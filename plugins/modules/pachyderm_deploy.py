@@ -48,6 +48,15 @@ options:
       - etcd and pachd are restarted.
     type: bool
     default: false
+  paused:
+    description:
+      - Deploy everything and do not start pachd. A restore or a migration then puts metadata and objects in place
+        before pachd sees either, and starts it.
+      - Without this option a later run starts it.
+      - Where a restore, a migration or a garbage collection has paused the installation and was not finished, pachd
+        stays stopped whatever this says, and the module warns.
+    type: bool
+    default: false
   storage_secret_checksum:
     description:
       - Checksum of the storage secret's content, as M(pachops.pachyderm.pachyderm_storage_secret) returns it.
@@ -140,6 +149,11 @@ pipeline_pod_patch:
   returned: success
   type: str
   sample: '[{"op":"add","path":"/hostAliases","value":[{"ip":"192.0.2.7","hostnames":["s3.example.com"]}]}]'
+paused:
+  description: Whether pachd is deployed and not started.
+  returned: success
+  type: bool
+  sample: false
 images:
   description: The images in use, by component.
   returned: success
@@ -185,6 +199,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         components=[name for name in manifests.COMPONENTS if name in params["components"]],
         check_mode=module.check_mode,
         adopt=params["adopt"],
+        paused=params["paused"],
         checksum=params["storage_secret_checksum"] or "",
         etcd_timeout=params["etcd_timeout"],
         pachd_timeout=params["pachd_timeout"],
@@ -206,6 +221,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             for change in outcome.changes
         ],
         "pipeline_pod_patch": outcome.pipeline_pod_patch,
+        "paused": outcome.paused,
         "images": dict(settings.images),
         "seconds": outcome.seconds,
         "duration": round(time.monotonic() - started, 2),
@@ -226,6 +242,7 @@ def main() -> None:
                 "default": list(manifests.COMPONENTS),
             },
             "adopt": {"type": "bool", "default": False},
+            "paused": {"type": "bool", "default": False},
             "storage_secret_checksum": {"type": "str", "no_log": False},
             "etcd_timeout": {"type": "int", "default": 300},
             "pachd_timeout": {"type": "int", "default": 600},

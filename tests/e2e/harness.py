@@ -24,6 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import files
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
+from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = Path("/var/lib/pachops/pachops/kubeconfig")
@@ -105,7 +106,7 @@ class Cluster:
     def put(self, namespace: str, repo: str, source: Path) -> None:
         """Bring a file into a repo."""
         with self._pachd(namespace) as pachd:
-            files.copy_in(pachd, source, repo, "master", f"/{source.name}", write=True)
+            files.put(pachd, source, files.Target(repo, "master", f"/{source.name}"), Progress(), write=True)
 
     def content(self, namespace: str, repo: str, path: str) -> files.Content | None:
         """Return the content of a file in a repo."""

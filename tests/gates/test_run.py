@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import run
+import verdicts
 from run import Command
 
 
@@ -67,8 +69,8 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
 
 def test_make_test_leaves_nothing_out() -> None:
     known = run.stages()
-    one, other = run.lanes()
-    planned = [*one, *other, *((stage, each) for stage in (*run.BEFORE, *run.AFTER) for each in known[stage])]
+    laid = [each for lane in run.lanes() for each in lane]
+    planned = [*laid, *((stage, each) for stage in (*run.BEFORE, *run.AFTER) for each in known[stage])]
     assert sorted(command.name for _unused, command in planned) == sorted(
         command.name for commands in known.values() for command in commands
     )
@@ -135,6 +137,119 @@ def test_no_foreign_cluster_is_used(capfd: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setenv("KUBECONFIG", "/somebody/elses")
     assert outcome("bash", "-c", "echo KUBECONFIG=${KUBECONFIG-unset}").failed == 0
     assert "KUBECONFIG=unset" in capfd.readouterr().out
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small checkout with a lock and an environment, and a cache of verdicts of its own."""
+    root = tmp_path / "checkout"
+    about = root / ".venv/lib/python3.11/site-packages/tool-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "RECORD").write_text("tool.py,sha256=abc,3\ntool-1.0.dist-info/INSTALLER,sha256=x,2\n", encoding="utf-8")
+    (root / ".venv/pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.7\n", encoding="utf-8")
+    (root / ".gitignore").write_text("/.venv/\n/ignored\n", encoding="utf-8")
+    (root / "lock").write_text("one==1.0\n", encoding="utf-8")
+    (root / "module.py").write_text("pass\n", encoding="utf-8")
+    (root / "script").symlink_to("module.py")
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    monkeypatch.setattr(verdicts, "CACHE", tmp_path / "cache")
+    monkeypatch.delenv("PACHOPS_GATES", raising=False)
+    return root
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "one byte": lambda root: (root / "module.py").write_text("pasS\n", encoding="utf-8"),
+    "the lock": lambda root: (root / "lock").write_text("one==1.1\n", encoding="utf-8"),
+    "a new file": lambda root: (root / "new.py").touch(),
+    "a file less": lambda root: (root / "lock").unlink(),
+    "another name": lambda root: (root / "lock").rename(root / "kcol"),
+    "a mode": lambda root: (root / "module.py").chmod(0o755),
+    "a link's aim": lambda root: subprocess.run(["ln", "-sfn", "lock", str(root / "script")], check=True),
+    "a tool's version": lambda root: next(root.glob(".venv/lib/*/*/tool-*")).rename(
+        root / ".venv/lib/python3.11/site-packages/tool-1.1.dist-info"
+    ),
+    "a tool's content": lambda root: next(root.glob(".venv/lib/*/*/tool-*/RECORD")).write_text(
+        "tool.py,sha256=abd,3\n", encoding="utf-8"
+    ),
+    "a tool more": lambda root: (root / ".venv/lib/python3.11/site-packages/b-1.dist-info").mkdir(),
+    "the Python": lambda root: (root / ".venv/pyvenv.cfg").write_text("version = 3.12.1\n", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_changes_gives_another_digest(checkout: Path, change: Callable[[Path], object]) -> None:
+    before = verdicts.digest(checkout, ["gate"])
+    assert before == verdicts.digest(checkout, ["gate"])
+    change(checkout)
+    assert before != verdicts.digest(checkout, ["gate"])
+
+
+def test_the_command_and_the_environment_count_and_the_place_and_the_installer_do_not(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = verdicts.digest(checkout, [f"{checkout}/gate"])
+    assert before != verdicts.digest(checkout, [f"{checkout}/gate", "--easy"])
+    next(checkout.glob(".venv/lib/*/*/tool-*/RECORD")).write_text(
+        "tool-1.0.dist-info/INSTALLER,sha256=y,2\ntool.py,sha256=abc,3\n", encoding="utf-8"
+    )
+    moved = checkout.rename(checkout.parent / "elsewhere")
+    assert before == verdicts.digest(moved, [f"{moved}/gate"])
+    monkeypatch.setenv("ANSIBLE_CONFIG", "/somewhere")
+    assert before != verdicts.digest(moved, [f"{moved}/gate"])
+
+
+def test_without_git_nothing_is_kept(checkout: Path) -> None:
+    (checkout / ".gitignore").write_text("*\n", encoding="utf-8")
+    assert verdicts.digest(checkout, ["gate"]) is None, "a copy that somebody else's repository ignores"
+    (checkout / ".git").rename(checkout / "no-git")
+    assert verdicts.digest(checkout, ["gate"]) is None
+    verdicts.keep("gate", None)
+    assert verdicts.passed("gate", None) is None
+
+
+def test_only_what_judges_files_alone_is_ever_left_out() -> None:
+    pure = {command.name for commands in run.stages().values() for command in commands if command.pure}
+    assert pure == {
+        "tests/gates/mypy",
+        "ansible-lint",
+        "tests/gates/sanity",
+        "tests/gates/importer",
+        "tests/gates/cores",
+        "docs/docsite/build",
+    }
+
+
+def test_a_gate_runs_again_only_when_something_changed(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "ROOT", checkout)
+    ran = checkout / "ignored"
+    command = Command("gate", ("bash", "-c", f"echo ran >> {ran}"), pure=True)
+
+    def times() -> int:
+        run.run("stage", command)
+        return len(ran.read_text(encoding="utf-8").splitlines())
+
+    assert (times(), times()) == (1, 1)
+    assert "unchanged since it passed on 20" in capfd.readouterr().out
+    outcome = run.run("stage", command)
+    assert (outcome.passed, outcome.failed, outcome.verdict) == (1, 0, "ok (unchanged)")
+    monkeypatch.setenv("PACHOPS_GATES", "fresh")
+    assert times() == 2
+    monkeypatch.delenv("PACHOPS_GATES")
+    (checkout / "lock").write_text("one==1.1\n", encoding="utf-8")
+    assert (times(), times()) == (3, 3)
+
+
+def test_neither_a_failure_nor_what_was_edited_meanwhile_is_kept(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "ROOT", checkout)
+    for script, failed in (("exit 1", 1), (f"date +%s%N >> {checkout}/module.py", 0)):
+        command = Command("gate", ("bash", "-c", script), pure=True)
+        for _again in range(2):
+            outcome = run.run("stage", command)
+            assert (outcome.failed, outcome.unchanged) == (failed, False)
 
 
 def test_every_stage_can_be_selected() -> None:

@@ -18,37 +18,16 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create im
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.lock import Lock
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of, origin_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import NAMESPACED, observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.kinds import KINDS
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from doubles.backups import CLUSTER, NOW, real_objects
+from servers.outline import outline
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = yaml.safe_load((ROOT / "roles/backup_schedule/vars/main.yml").read_text())["__backup_schedule_rules"]
 NAME = "pachyderm-backup"
-LABELS = {"suite": "pachyderm"}
-
-
-def workload(kind: str, app: str, namespace: str, container: dict[str, Any], replicas: int) -> dict[str, Any]:
-    labels = {**LABELS, "app": app}
-    spec: dict[str, Any] = {
-        "replicas": replicas,
-        "selector": {"matchLabels": labels},
-        "template": {
-            "metadata": {"labels": labels},
-            "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": app, **container}]},
-        },
-    }
-    if kind == "StatefulSet":
-        spec["serviceName"] = app
-    return {
-        "apiVersion": "apps/v1",
-        "kind": kind,
-        "metadata": {"name": app, "namespace": namespace, "labels": labels},
-        "spec": spec,
-    }
 
 
 @dataclass
@@ -69,32 +48,10 @@ class Site:
 
 @pytest.fixture
 def site(kube: Kube, kubeconfig: str, namespace: str) -> Site:
-    etcd: dict[str, Any] = {
-        "imagePullPolicy": "Never",
-        "args": ["etcd", "--listen-client-urls=http://0.0.0.0:2379", "--advertise-client-urls=http://127.0.0.1:2379"],
-        "readinessProbe": {"tcpSocket": {"port": 2379}, "periodSeconds": 1},
-    }
+    outline(kube, namespace, CLUSTER)
     cluster = yaml.safe_load(Path(kubeconfig).read_text())["clusters"][0]["cluster"]
-    found = [
-        image
-        for node in kube.list("v1", "Node")
-        for entry in node["status"]["images"]
-        for image in entry.get("names") or ()
-        if "etcd" in image and "@" not in image
-    ]
-    assert found, "no image of etcd is on the node"
-    etcd["image"] = found[0]
-    kube.apply(workload("StatefulSet", "etcd", namespace, etcd, 1))
-    pachd = {"image": "none", "env": [{"name": "STORAGE_BACKEND", "value": "LOCAL"}]}
-    kube.apply(workload("Deployment", "pachd", namespace, pachd, 0))
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": namespace}}
     kube.apply(account)
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "pachyderm-storage-secret", "namespace": namespace},
-    }
-    kube.apply(secret)
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -106,12 +63,6 @@ def site(kube: Kube, kubeconfig: str, namespace: str) -> Site:
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{NAME}/token"
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
     token = kube.request("POST", path, body=json.dumps(body)).json()["status"]["token"]
-    end = time.monotonic() + 120
-    while not observe(kube, namespace).ready_pod("etcd"):
-        assert time.monotonic() < end, kube.list("v1", "Pod", namespace)
-        time.sleep(0.3)
-    with kube.portforward(namespace, "etcd-0", 2379) as address, EtcdClient("{}:{}".format(*address)) as client:
-        client.put(b"cluster-id", CLUSTER.encode())
     return Site(kube, namespace, cluster["server"], token, cluster["certificate-authority-data"])
 
 

@@ -7,136 +7,15 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
-import socket
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-PROGRAMS = Path("/var/cache/pachops/programs")
-DEPLOYMENT_ID = "0123456789abcdef0123456789abcdef"
-
-
-def etcd_program(name: str) -> str:
-    """Return the path of an etcd program that the local cluster built."""
-    found = sorted(PROGRAMS.glob(f"etcd-v*/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail(f"no {name} below {PROGRAMS}: run `make cluster`, which builds it.")
-    return str(found[-1])
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    sockets = [socket.socket() for _unused in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
-    """Return when ``port`` accepts connections; fail with the process's output when it ended."""
-    end = time.monotonic() + seconds
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > end:
-            pytest.fail(f"nothing listens on port {port}:\n{log.read_text()[-3000:]}")
-        time.sleep(0.05)
-
-
-class Installation:
-    """An etcd and a stand-in pachd as processes of this host."""
-
-    def __init__(self, root: Path, directory: Path, environment: dict[str, str] | None = None) -> None:
-        self.directory = directory
-        self.content = directory / "pach"
-        self.log = directory / "pachd.log"
-        self.etcd_data = directory / "etcd"
-        self._root = root
-        self._extra = environment or {}
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.etcd_port, self._peer_url, self.port, *self._ports = free_ports(7)
-        self.content.mkdir(exist_ok=True)
-
-    def start_etcd(self) -> None:
-        client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, self._peer_url))
-        log = self.directory / "etcd.log"
-        command = [etcd_program("etcd"), "--data-dir", str(self.etcd_data), "--log-level", "error"]
-        command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-        command += ["--max-txn-ops=10000", "--max-request-bytes=52428800", "--unsafe-no-fsync"]
-        wait_for(self.etcd_port, self._run(command, log), log)
-
-    def start_pachd(self) -> subprocess.Popen[bytes]:
-        """Start the stand-in and return at once."""
-        peer, http, s3, metrics = self._ports
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{self._root}/.cache/collections:{self._root}/tests/emulators/pachd",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "ETCD_SERVICE_HOST": "127.0.0.1",
-            "ETCD_SERVICE_PORT": str(self.etcd_port),
-            "KUBERNETES_PORT_443_TCP_ADDR": "127.0.0.1",
-            "PACHD_POD_NAME": "pachd-0",
-            "STORAGE_BACKEND": "LOCAL",
-            "PACH_ROOT": str(self.content),
-            "PACH_CACHE_ROOT": str(self.directory / "cache"),
-            "PORT": str(self.port),
-            "PEER_PORT": str(peer),
-            "HTTP_PORT": str(http),
-            "S3GATEWAY_PORT": str(s3),
-            "CLUSTER_DEPLOYMENT_ID": DEPLOYMENT_ID,
-            "STANDIN_METRICS_PORT": str(metrics),
-            "STANDIN_STORAGE_SECRET": str(self.directory / "secret"),
-            "STANDIN_ETCD_TIMEOUT": "2",
-            **self._extra,
-        }
-        environment = {name: value for name, value in environment.items() if value}
-        return self._run([sys.executable, "-m", "standin"], self.log, environment)
-
-    def start(self) -> None:
-        self.start_etcd()
-        wait_for(self.port, self.start_pachd(), self.log)
-
-    def start_refused(self, status: int = 1) -> str:
-        """Start the stand-in, which has to leave by itself, and return what it said."""
-        process = self.start_pachd()
-        assert process.wait(120) == status, self.log.read_text()
-        return self.log.read_text()
-
-    def ready(self) -> bool:
-        """Return whether the readiness probe says so."""
-        environment = {**os.environ, "PYTHONPATH": f"{self._root}/tests/emulators/pachd"}
-        environment |= {
-            "ETCD_SERVICE_HOST": "x",
-            "ETCD_SERVICE_PORT": "1",
-            "KUBERNETES_PORT_443_TCP_ADDR": "x",
-            "PACHD_POD_NAME": "x",
-        }
-        environment["PEER_PORT"] = str(self._ports[0])
-        command = [sys.executable, "-m", "standin", "--readiness"]
-        return subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True).returncode == 0
-
-    def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.kill()
-            process.wait()
-        self._processes.clear()
-
-    def _run(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        self._processes.append(process)
-        return process
+from doubles.processes import Installation, etcd_program
 
 
 @pytest.fixture

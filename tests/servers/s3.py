@@ -57,6 +57,9 @@ def running(directory: Path, certificate: tuple[Path, Path] | None = None) -> It
         f"127.0.0.1:{port}",
         "--region",
         REGION,
+        # As AWS does, so that clients pay for one connection and not for one per request.
+        "--keep-alive",
+        "--quiet",
         "posix",
         "--sidecar",
         str(directory / "metadata"),

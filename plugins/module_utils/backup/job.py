@@ -189,7 +189,7 @@ def _job(run: str, namespace: str, runner: Mapping[str, Any], account: str) -> O
     metadata = _metadata(run, namespace)
     container = {
         "name": "backup",
-        "command": ["python3", "-m", _ENTRY, f"{VARIABLES}/{CONFIG}"],
+        "command": ["/usr/bin/python3", "-m", _ENTRY, f"{VARIABLES}/{CONFIG}"],
         "env": [{"name": "PYTHONPATH", "value": _PATHS}],
     }
     spec = {
@@ -306,7 +306,8 @@ class _Log:
                 for status in container_statuses(pod):
                     ended = status.get("state", {}).get("terminated")
                     if ended:
-                        return f"its container ended: {ended.get('reason', '')}, exit code {ended.get('exitCode')}"
+                        words = f"its container ended: {ended.get('reason', '')}, exit code {ended.get('exitCode')}"
+                        return f"{words}: {ended['message']}" if ended.get("message") else words
         return ""
 
 

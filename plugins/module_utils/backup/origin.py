@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BackupError, EtcdError, InputError
 from ..etcd.client import EtcdClient, Login, Tls
 from ..etcd.options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
-from ..installation import Installation, decoded, name
+from ..installation import SECRETIVE, Installation, decoded, name
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.versions import DEFAULT_VERSION
 from ..stores.base import Store
@@ -37,7 +36,6 @@ TRANSPORTS = ("auto", "direct", "port_forward", "job")
 _BUCKET_SPELLINGS = (Spelling.SLASH, Spelling.PLAIN, Spelling.REVERSED)
 _CONNECT = 1.0  # seconds in which a pod's own address has to answer
 _TIMEOUT = 60.0  # seconds for one call to etcd
-_SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|CRED|KEY", re.IGNORECASE)
 
 
 class NoWay(EtcdError):
@@ -143,10 +141,7 @@ def origin_of(
             why=installation.unreadable.get("Deployment") or "no Deployment pachd",
             fix="Check the namespace (pachyderm_namespace).",
         )
-    environment = {
-        key: variable.value for key, variable in installation.pachd_environment().items() if variable.value is not None
-    }
-    store, spellings = _objects(installation, environment, access or Access(), path)
+    store, spellings, root = objects_of(installation, access, path)
     source = Source(
         backend=installation.backend,
         spelling="",
@@ -154,7 +149,21 @@ def origin_of(
         pachyderm_version=str(installation.settings().get("version") or DEFAULT_VERSION),
         cluster_deployment_id=installation.deployment_id,
     )
-    return Origin(etcd, store, spellings, source, describe(kube, installation), environment.get("PACH_ROOT") or ROOT)
+    return Origin(etcd, store, spellings, source, describe(kube, installation), root)
+
+
+def objects_of(
+    installation: Installation, access: Access | None = None, path: str = ""
+) -> tuple[Store, Sequence[Spelling], str]:
+    """Return the store of the installation's objects, the spellings to look for (pachd's own first), and PACH_ROOT.
+
+    :raises BackupError: they cannot be reached from here.
+    """
+    environment = {
+        key: variable.value for key, variable in installation.pachd_environment().items() if variable.value is not None
+    }
+    store, spellings = _objects(installation, environment, access or Access(), path)
+    return store, spellings, environment.get("PACH_ROOT") or ROOT
 
 
 def _objects(
@@ -287,7 +296,7 @@ def describe(kube: Kube, installation: Installation) -> dict[str, Any]:
             "resources": container.get("resources") or {},
             "arguments": [*(container.get("command") or []), *(container.get("args") or [])],
             "environment": {
-                key: "(hidden)" if _SECRETIVE.search(key) else variable.value
+                key: "(hidden)" if SECRETIVE.search(key) else variable.value
                 for key, variable in sorted(installation.environment(container).items())
                 if variable.source == "value"
             },

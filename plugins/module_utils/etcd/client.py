@@ -68,6 +68,14 @@ class Unchanged:
 
 
 @dataclass(frozen=True)
+class AtVersion:
+    """The condition that ``key`` was written ``version`` times since it was created; 0 means that it does not exist."""
+
+    key: bytes
+    version: int
+
+
+@dataclass(frozen=True)
 class Status:
     """What one member says of itself; sizes in bytes.
 
@@ -153,6 +161,8 @@ def _messages() -> dict[str, Any]:
                 ("range_end", 2, "bytes"),
                 ("limit", 3, "int64"),
                 ("revision", 4, "int64"),
+                ("sort_order", 5, "int32"),
+                ("sort_target", 6, "int32"),
                 ("keys_only", 8, "bool"),
                 ("count_only", 9, "bool"),
                 ("min_mod_revision", 10, "int64"),
@@ -174,6 +184,7 @@ def _messages() -> dict[str, Any]:
                 ("result", 1, "int32"),
                 ("target", 2, "int32"),
                 ("key", 3, "bytes"),
+                ("version", 4, "int64", "target_union"),
                 ("mod_revision", 6, "int64", "target_union"),
             ],
             "TxnRequest": [("compare", 1, "repeated Compare"), ("success", 2, "repeated RequestOp")],
@@ -182,6 +193,7 @@ def _messages() -> dict[str, Any]:
             "LeaseGrantRequest": [("TTL", 1, "int64"), ("ID", 2, "int64")],
             "LeaseResponse": [("header", 1, "Header"), ("ID", 2, "int64"), ("TTL", 3, "int64")],
             "LeaseRequest": [("ID", 1, "int64")],
+            "LeaseTimeToLiveResponse": [("header", 1, "Header"), ("ID", 2, "int64"), ("TTL", 3, "int64")],
             "StatusRequest": [],
             "StatusResponse": [
                 ("header", 1, "Header"),
@@ -199,7 +211,12 @@ def _messages() -> dict[str, Any]:
             "SnapshotRequest": [],
             "AuthenticateRequest": [("name", 1, "string"), ("password", 2, "string")],
             "AuthenticateResponse": [("header", 1, "Header"), ("token", 2, "string")],
-            "WatchCreateRequest": [("key", 1, "bytes"), ("range_end", 2, "bytes"), ("start_revision", 3, "int64")],
+            "WatchCreateRequest": [
+                ("key", 1, "bytes"),
+                ("range_end", 2, "bytes"),
+                ("start_revision", 3, "int64"),
+                ("fragment", 8, "bool"),
+            ],
             "WatchRequest": [("create_request", 1, "WatchCreateRequest", "request_union")],
             "Event": [("type", 1, "int32"), ("kv", 2, "KeyValue")],
             "WatchResponse": [
@@ -208,6 +225,7 @@ def _messages() -> dict[str, Any]:
                 ("canceled", 4, "bool"),
                 ("compact_revision", 5, "int64"),
                 ("cancel_reason", 6, "string"),
+                ("fragment", 7, "bool"),
                 ("events", 11, "repeated Event"),
             ],
             "MemberListRequest": [],
@@ -242,6 +260,10 @@ class EtcdClient:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
+            # The default waits up to two minutes before it tries a server again that was away.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 2000),
         ]
         if split.scheme == "https":
             tls = tls or Tls()
@@ -270,11 +292,12 @@ class EtcdClient:
         found = self._call("KV", "Range", "RangeRequest", "RangeResponse", key=key, revision=revision).kvs
         return _key_value(found[0]) if found else None
 
-    def range(self, prefix: bytes, revision: int = 0, since: int = 0) -> Iterator[KeyValue]:
+    def range(self, prefix: bytes, revision: int = 0, since: int = 0, *, keys_only: bool = False) -> Iterator[KeyValue]:
         """Yield the keys that begin with ``prefix`` in key order, all as of one revision.
 
         :param revision: the revision to read at; default: the newest when the first page is read.
         :param since: leave out keys whose last modification is older than this revision.
+        :param keys_only: leave out the values, which are empty then.
         """
         key, end = prefix or b"\0", prefix_end(prefix)
         while True:
@@ -288,6 +311,7 @@ class EtcdClient:
                 limit=_PAGE,
                 revision=revision,
                 min_mod_revision=since,
+                keys_only=keys_only,
             )
             revision = revision or page.header.revision
             yield from map(_key_value, page.kvs)
@@ -319,24 +343,45 @@ class EtcdClient:
         answer = self._call("KV", "DeleteRange", "DeleteRangeRequest", "DeleteRangeResponse", key=key, range_end=end)
         return int(answer.deleted)
 
-    def txn(self, unchanged: Sequence[Unchanged], operations: Sequence[Put | Delete]) -> bool:
+    def txn(self, conditions: Sequence[Unchanged | AtVersion], operations: Sequence[Put | Delete]) -> bool:
         """Apply ``operations`` in one revision if every condition holds; return whether it did."""
-        messages = _messages()
-        compare = [messages["Compare"](target=2, key=each.key, mod_revision=each.mod_revision) for each in unchanged]
-        success = []
-        for operation in operations:
-            if isinstance(operation, Put):
-                put = messages["PutRequest"](key=operation.key, value=operation.value, lease=operation.lease)
-                success.append(messages["RequestOp"](request_put=put))
-            else:
-                delete = messages["DeleteRangeRequest"](key=operation.key, range_end=operation.end)
-                success.append(messages["RequestOp"](request_delete_range=delete))
-        answer = self._call("KV", "Txn", "TxnRequest", "TxnResponse", compare=compare, success=success)
+        answer = self._call("KV", "Txn", "TxnRequest", "TxnResponse", **_txn(conditions, operations))
         return bool(answer.succeeded)
 
-    def lease_grant(self, ttl: int) -> int:
-        """Return the id of a new lease that lives ``ttl`` seconds without a keep-alive."""
-        return int(self._call("Lease", "LeaseGrant", "LeaseGrantRequest", "LeaseResponse", TTL=ttl).ID)
+    def begin_txn(
+        self,
+        conditions: Sequence[Unchanged | AtVersion],
+        operations: Sequence[Put | Delete],
+        done: Callable[[bool], object] = lambda _applied: None,
+    ) -> Callable[[], bool]:
+        """Send a transaction without waiting, and return what waits for its result as ``txn`` returns it.
+
+        Several under way at once are applied in no promised order, unless their conditions make one.
+
+        :param done: is called from another thread, with whether it was applied as far as is known.
+        """
+        self._authenticated("Txn", self._metadata)
+        call = self._method("KV", "Txn", "TxnResponse")
+        request = _messages()["TxnRequest"](**_txn(conditions, operations))
+        future = call.future(request, timeout=self._timeout, metadata=self._metadata())
+        future.add_done_callback(lambda ended: done(not ended.exception() and bool(ended.result().succeeded)))
+
+        def result() -> bool:
+            with self._translated("Txn"):
+                return bool(future.result().succeeded)
+
+        return result
+
+    def lease_grant(self, ttl: int, lease: int = 0) -> int:
+        """Return the id of a new lease that lives ``ttl`` seconds without a keep-alive.
+
+        :param lease: the id that it is to have; default: etcd chooses one.
+        """
+        return int(self._call("Lease", "LeaseGrant", "LeaseGrantRequest", "LeaseResponse", TTL=ttl, ID=lease).ID)
+
+    def lease_remaining(self, lease: int) -> int:
+        """Return how many seconds ``lease`` has left; less than 1 when it has ended."""
+        return int(self._call("Lease", "LeaseTimeToLive", "LeaseRequest", "LeaseTimeToLiveResponse", ID=lease).TTL)
 
     def lease_revoke(self, lease: int) -> None:
         """End ``lease`` and remove the keys bound to it."""
@@ -432,33 +477,62 @@ class EtcdClient:
         finally:
             stream.cancel()
 
-    def watch(self, prefix: bytes, start_revision: int = 0) -> Iterator[Sequence[Event]]:
+    def watch(
+        self,
+        prefix: bytes,
+        start_revision: int = 0,
+        opened: Callable[[Callable[[], None]], object] = lambda _end: None,
+    ) -> Iterator[Sequence[Event]]:
         """Yield the changes of the keys that begin with ``prefix``, in order, until the caller closes the generator.
 
+        What etcd changed in one revision comes in one piece.
+
         :param start_revision: the first revision wanted; default: changes from now on.
+        :param opened: is called with a function that ends the iteration from any thread.
         :raises EtcdError: also when the history from ``start_revision`` on is compacted.
         """
         messages = _messages()
         create = messages["WatchCreateRequest"](
-            key=prefix or b"\0", range_end=prefix_end(prefix), start_revision=start_revision
+            key=prefix or b"\0", range_end=prefix_end(prefix), start_revision=start_revision, fragment=True
         )
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         requests.put(messages["WatchRequest"](create_request=create))
         self._authenticated("Watch", self._metadata)
         call = self._method("Watch", "Watch", "WatchResponse", "stream_stream")
         answers = call(iter(requests.get, None), metadata=self._metadata())
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            answers.cancel()
+
+        opened(end)
         try:
             with self._translated("Watch"):
-                for answer in answers:
-                    if answer.canceled:
-                        compacted = f"compacted up to revision {answer.compact_revision}"
-                        why = answer.cancel_reason or (compacted if answer.compact_revision else "")
-                        raise EtcdError("etcd ended the watch", where=self.endpoint, why=why)
-                    if answer.events:
-                        yield [Event(_key_value(each.kv), each.type == 1) for each in answer.events]
+                yield from self._revisions(answers)
+        except EtcdError:
+            if not ended.is_set():
+                raise
         finally:
             requests.put(None)
             answers.cancel()
+
+    def _revisions(self, answers: Any) -> Iterator[Sequence[Event]]:
+        """Yield the events of a watch's answers; large ones come in fragments, which may end amid a revision."""
+        held: list[Event] = []
+        for answer in answers:
+            if answer.canceled:
+                compacted = f"compacted up to revision {answer.compact_revision}"
+                why = answer.cancel_reason or (compacted if answer.compact_revision else "")
+                raise EtcdError("etcd ended the watch", where=self.endpoint, why=why)
+            events = held + [Event(_key_value(each.kv), each.type == 1) for each in answer.events]
+            held = []
+            if answer.fragment:
+                last = events[-1].kv.mod_revision if events else 0
+                held = [each for each in events if each.kv.mod_revision == last]
+                events = events[: len(events) - len(held)]
+            if events:
+                yield events
 
     def members(self) -> list[str]:
         """Return the names of the cluster's members; one that has not started yet has an empty name."""
@@ -558,6 +632,26 @@ def _pem(path: str) -> bytes | None:
         return Path(path).read_bytes() if path else None
     except OSError as error:
         raise InputError("cannot read the certificate", where=path, why=str(error)) from error
+
+
+def _txn(conditions: Sequence[Unchanged | AtVersion], operations: Sequence[Put | Delete]) -> dict[str, Any]:
+    """Return the fields of a transaction's request."""
+    messages = _messages()
+    compare = [
+        messages["Compare"](target=2, key=each.key, mod_revision=each.mod_revision)
+        if isinstance(each, Unchanged)
+        else messages["Compare"](target=0, key=each.key, version=each.version)
+        for each in conditions
+    ]
+    success = []
+    for operation in operations:
+        if isinstance(operation, Put):
+            put = messages["PutRequest"](key=operation.key, value=operation.value, lease=operation.lease)
+            success.append(messages["RequestOp"](request_put=put))
+        else:
+            delete = messages["DeleteRangeRequest"](key=operation.key, range_end=operation.end)
+            success.append(messages["RequestOp"](request_delete_range=delete))
+    return {"compare": compare, "success": success}
 
 
 def _code(error: EtcdError) -> str:

@@ -4,7 +4,8 @@
 
 Each local connection gets a websocket of its own (subprotocol ``v4.channel.k8s.io``: the first byte of a message is the
 channel, 0 for data and 1 for errors, and each channel's first message is the port number in two bytes).  The pod is
-chosen anew for every connection, so that a forward made by selector outlives the pod.
+chosen anew for every connection, so that a forward made by selector outlives the pod.  A silent connection is pinged:
+what lies between drops it otherwise, and one whose other end is gone would never end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError
@@ -39,17 +41,34 @@ _CHUNK = 256 * 1024
 _HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is no longer read
 _LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
 _DATA, _ERROR = 0, 1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds between two looks for a pod
+_DEAF = 3  # times the keepalive that the other side may say nothing at all
 
 
 class PortForward:
     """Context manager: entering yields (host, port), leaving closes the listener and every connection."""
 
     def __init__(
-        self, kube: Kube, namespace: str, port: int, *, pod: str = "", selector: str = "", patience: float = 30.0
+        self,
+        kube: Kube,
+        namespace: str,
+        port: int,
+        *,
+        pod: str = "",
+        selector: str = "",
+        patience: float = 30.0,
+        local_port: int = 0,
+        eager: bool = True,
+        keepalive: float = 30.0,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         """:param pod: the pod's name; or
         :param selector: labels of the pod, e.g. ``suite=pachyderm,app=pachd``: the youngest ready one is taken.
         :param patience: seconds that a new connection waits for a pod that can take it.
+        :param local_port: port to listen on, 0 for any that is free.
+        :param eager: whether a pod that is not there is an error at once; otherwise it may come later.
+        :param keepalive: seconds of silence after which a connection is pinged.
+        :param tell: called with what went wrong, from any thread.
         """
         if bool(pod) == bool(selector):
             raise ValueError("give either pod or selector")
@@ -59,15 +78,22 @@ class PortForward:
         self._pod = pod
         self._selector = selector
         self._patience = patience
+        self._local_port = local_port
+        self._eager = eager
+        self._keepalive = keepalive
+        self._tell = tell
         self._listener: socket.socket | None = None
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self.error = ""
         """What went wrong last, in the words of the system that refused; empty while all is well."""
+        self.target = ""
+        """Name of the pod that the newest connection leads to."""
 
     def __enter__(self) -> tuple[str, int]:
-        self._target()  # a pod that is not there is an error here, not a reset connection later
-        self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        if self._eager:
+            self._target()  # a pod that is not there is an error here, not a reset connection later
+        self._listener = socket.create_server((LOOPBACK, self._local_port), backlog=64)
         self._spawn(self._accept, self._listener)
         host, port = self._listener.getsockname()
         return host, port
@@ -83,6 +109,16 @@ class PortForward:
             self._listener.close()
         for thread in self._threads:
             thread.join(timeout=5.0)
+
+    @property
+    def connections(self) -> int:
+        """Number of connections that are open now."""
+        return sum(thread.is_alive() for thread in self._threads[1:])
+
+    def _failed(self, why: str) -> None:
+        self.error = why
+        if self._tell is not None:
+            self._tell(why)
 
     def _spawn(self, target: Any, *args: Any) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -103,26 +139,30 @@ class PortForward:
             try:
                 remote = self._open()
             except ClusterError as error:
-                self.error = str(error)
+                if not self._closing.is_set():
+                    self._failed(str(error))
                 _abort(local)
                 return
             try:
-                problem = _Pump(local, remote, self._closing).run()
+                problem = _Pump(local, remote, self._closing, self._keepalive).run()
             finally:
                 remote.shutdown()
             if problem:
-                self.error = problem
+                self._failed(problem)
                 _abort(local)
 
     def _open(self) -> Any:
         """Return a websocket to the pod, waiting for a pod that is being replaced."""
         deadline = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
         while True:
             pod = self._selector
             try:
                 pod = self._target()
                 path = f"{Ref('v1', 'Pod', self._namespace, pod).path()}/portforward"
-                return self._kube.transport.open_websocket(path, [("ports", str(self._port))])
+                remote = self._kube.transport.open_websocket(path, [("ports", str(self._port))])
+                self.target = pod
+                return remote
             except UpgradeRefusedError as refused:
                 error = self._refusal(refused, pod)
                 final = refused.response.status in (401, 403)
@@ -131,8 +171,9 @@ class PortForward:
                 final = not failure.transient
             except ClusterError as failure:
                 error, final = failure, False
-            if final or time.monotonic() >= deadline or self._closing.wait(0.5):
+            if final or time.monotonic() >= deadline or self._closing.wait(pause):
                 raise error
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _refusal(self, refused: UpgradeRefusedError, pod: str) -> ClusterError:
         from .client import refusal
@@ -163,10 +204,13 @@ class PortForward:
 class _Pump:
     """Moves bytes between a local socket and a websocket, in one thread: an SSL socket must not be shared by two."""
 
-    def __init__(self, local: socket.socket, remote: Any, closing: threading.Event) -> None:
+    def __init__(self, local: socket.socket, remote: Any, closing: threading.Event, keepalive: float = 30.0) -> None:
         self.local = local
         self.remote = remote
         self.closing = closing
+        self.keepalive = keepalive
+        self.heard = time.monotonic()  # when the other side said something last
+        self.pinged = False  # since then
         self.to_local = bytearray()
         self.to_remote = bytearray()
         self.frames = bytearray()  # received, and not yet a whole frame
@@ -189,10 +233,13 @@ class _Pump:
             try:
                 while not self.closing.is_set() and not self._finished():
                     self._round(selector)
+                    self._keep_alive()
             except (OSError, websocket.WebSocketException) as error:
                 if not self.local_open or isinstance(error, (BrokenPipeError, ConnectionResetError)):
                     return self.problem
-                self.problem = self.problem or str(error)
+                # How the API server ends a stream whose pod is gone.
+                cut = isinstance(error, ssl.SSLEOFError)
+                self.problem = self.problem or ("the pod's side closed the connection" if cut else str(error))
         return self.problem
 
     def _finished(self) -> bool:
@@ -219,6 +266,18 @@ class _Pump:
         if self.to_remote and self.remote_open:
             self._write_remote()
 
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if len(self.to_local) >= _HIGH_WATER:
+            self.heard = now  # nobody listens to the other side, so its silence says nothing
+        silence = now - self.heard
+        if silence > _DEAF * self.keepalive:
+            self.problem = f"the API server or the kubelet has not answered for {silence:.0f} s"
+            self.remote_open = False
+        elif silence > self.keepalive and not self.pinged:
+            self.pinged = True
+            self._send(websocket.ABNF.OPCODE_PING, b"")
+
     def _read_local(self) -> None:
         data = self.local.recv(_CHUNK)
         if data:
@@ -241,6 +300,7 @@ class _Pump:
             if not data:
                 self.remote_open = False
                 return
+            self.heard, self.pinged = time.monotonic(), False
             self.frames += data
             self._take_frames()
 

@@ -13,7 +13,8 @@ VARIABLES = "/etc/pachops"
 RUNNER_ARGUMENT_SPEC: Mapping[str, Any] = {
     "image": {"type": "str", "default": "docker.io/pachops/runner:latest"},
     "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
-    "image_pull_secret": {"type": "str", "default": ""},
+    # A name, which may be shown.
+    "image_pull_secret": {"type": "str", "default": "", "no_log": False},
     "service_account": {"type": "str", "default": ""},
     "run_as": {"type": "int", "default": 65534},
     "resources": {"type": "dict", "default": {}},

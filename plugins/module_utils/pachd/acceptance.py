@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from .. import findings
 from ..errors import PachdError, PachopsError
 from ..findings import Finding
-from ..kube.client import Kube
+from ..kube.client import Kube, Ref
 from ..progress import Progress
 from .client import Cluster, Pachd
 from .versions import Release
@@ -124,7 +124,10 @@ def ready_pod(kube: Kube, namespace: str) -> dict[str, Any]:
 
     :raises PachdError: there is none.
     """
-    pods = kube.list("v1", "Pod", namespace, labels="suite=pachyderm,app=pachd")
+    deployed = kube.get(Ref("apps/v1", "Deployment", namespace, "pachd")) or {}
+    # Old charts have labels of their own.
+    selector = deployed.get("spec", {}).get("selector", {}).get("matchLabels") or {"suite": "pachyderm", "app": "pachd"}
+    pods = kube.list("v1", "Pod", namespace, labels=",".join(f"{key}={value}" for key, value in selector.items()))
     for pod in pods:
         conditions = {item["type"]: item["status"] for item in pod.get("status", {}).get("conditions") or []}
         if conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .client import Pachd
-from .files import PEER_PORT
+from .connection import PEER_PORT
 
 if TYPE_CHECKING:
     from ..kube.client import Kube

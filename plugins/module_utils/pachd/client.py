@@ -8,7 +8,9 @@ honours proxies for a port-forward on this host.
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,6 +27,9 @@ DEFAULT_TIMEOUT = 30.0
 CHUNK = 1 << 20
 # pachd's own limit for one message (src/client/pkg/grpcutil/server.go).
 MAX_MESSAGE = 20 << 20
+_LOOK = 1.0  # seconds between two looks at a transfer
+# What pachd 1.13 says of what does not exist; its gRPC code is UNKNOWN for nearly everything.
+_NOT_THERE = re.compile(r"not found|has no head|has no commits")
 
 
 # src/client/admin/admin.proto. The generated file would import the messages of six older releases with it, which takes
@@ -54,6 +59,10 @@ def _package_without_its_init(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
+class NotThere(PachdError):
+    """What was asked for does not exist: a repo, branch, commit, file, pipeline, job or secret."""
+
+
 class Cluster(NamedTuple):
     """What pachd says about itself: the id in its etcd, and the CLUSTER_DEPLOYMENT_ID of its environment."""
 
@@ -64,9 +73,18 @@ class Cluster(NamedTuple):
 class Pachd:
     """One connection to pachd; a context manager."""
 
-    def __init__(self, host: str, port: int, *, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        token: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        authority: bytes | None = None,
+    ) -> None:
         """:param token: an authentication token, where authentication is active.
-        :param timeout: seconds for one call; a transfer of content has that much for every message.
+        :param timeout: seconds for one call; a transfer of content ends when nothing moved for that long.
+        :param authority: speak TLS and trust these certificates (PEM), the system's where empty.
         :raises PachdError: python-pachyderm or grpcio is not installed.
         """
         try:
@@ -83,26 +101,37 @@ class Pachd:
                 why=str(error),
                 fix="Install the collection's requirements.txt into ansible_playbook_python.",
             ) from None
-        self.address = f"{host}:{port}"
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.pfs_pb2 = pfs_pb2
         self.pps_pb2 = pps_pb2
         self._empty = Empty()
         self._error = grpc.RpcError
+        self._timed_out = grpc.FutureTimeoutError
         self._timeout = timeout
         self._metadata = [("authn-token", token)] if token else []
-        self._channel = grpc.insecure_channel(
-            self.address,
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE),
-                ("grpc.max_send_message_length", MAX_MESSAGE),
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.enable_http_proxy", 0),
+            # So that a stream over a dead connection ends; pachctl's own values (src/client/client.go).
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ]
+        if authority is None:
+            self._channel = grpc.insecure_channel(self.address, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(authority or None)
+            self._channel = grpc.secure_channel(self.address, credentials, options)
         cluster_info = declare("pachops.admin", {"ClusterInfo": _CLUSTER_INFO})["ClusterInfo"]
         self._inspect_cluster = self._channel.unary_unary(
             "/admin.API/InspectCluster",
             request_serializer=Empty.SerializeToString,
             response_deserializer=cluster_info.FromString,
+        )
+        self._health = self._channel.unary_unary(
+            "/health.Health/Health",
+            request_serializer=Empty.SerializeToString,
+            response_deserializer=Empty.FromString,
         )
         self._version = version_pb2_grpc.APIStub(self._channel)
         self.pfs = pfs_pb2_grpc.APIStub(self._channel)
@@ -129,6 +158,14 @@ class Pachd:
         """Return the cluster's ids."""
         answer = self.call(self._inspect_cluster, self._empty, "the cluster's id")
         return Cluster(answer.id, answer.deployment_id)
+
+    def trouble(self) -> str:
+        """Return why pachd does not call itself healthy, nothing where it does."""
+        try:
+            self.call(self._health, self._empty, "for its health")
+        except PachdError as error:
+            return error.why
+        return ""
 
     def repos(self) -> list[str]:
         """Return the names of all repos."""
@@ -167,7 +204,7 @@ class Pachd:
             if head:
                 yield self.pfs_pb2.PutFileRequest(value=b"", **head)
 
-        self.call(self.pfs.PutFile, requests(), f"to write {repo}@{branch}:{path}")
+        self.send(self.pfs.PutFile, requests(), f"to write {repo}@{branch}:{path}")
 
     def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
         """Yield the content of a file; ``commit`` is an id or a branch."""
@@ -195,31 +232,77 @@ class Pachd:
         request = self.pps_pb2.GetLogsRequest(tail=5)
         return [message.message for message in self.stream(self.pps.GetLogs, request, "for its own log")]
 
-    def call(self, method: Callable[..., Any], request: Any, what: str) -> Any:
+    def call(self, method: Callable[..., Any], request: Any, what: str, *, timeout: float = 0.0) -> Any:
         """Send one request and return the answer.
 
         :param what: the object of "could not ask pachd …", for the message.
+        :param timeout: seconds, where the connection's own limit for one call is not enough.
+        :raises NotThere: what it is about does not exist.
         :raises PachdError: pachd refused or gave no answer.
         """
         try:
-            return method(request, timeout=self._timeout, metadata=self._metadata, wait_for_ready=True)
+            return method(request, timeout=timeout or self._timeout, metadata=self._metadata, wait_for_ready=True)
         except self._error as error:
             raise self._refused(error, what) from None
 
-    def stream(self, method: Callable[..., Any], request: Any, what: str) -> Iterable[Any]:
-        """Send one request and yield the answers, for as long as they come."""
+    def send(self, method: Any, requests: Iterator[Any], what: str) -> Any:
+        """Send a stream of requests and return the answer; it ends when none was taken for the connection's timeout."""
+        moved = time.monotonic()
+
+        def counted() -> Iterator[Any]:
+            nonlocal moved
+            for request in requests:
+                moved = time.monotonic()
+                yield request
+            moved = time.monotonic()
+
+        call = method.future(counted(), metadata=self._metadata, wait_for_ready=True)
         try:
-            yield from method(request, metadata=self._metadata, wait_for_ready=False)
+            while True:
+                try:
+                    return call.result(timeout=_LOOK)
+                except self._timed_out:
+                    if time.monotonic() - moved > self._timeout:
+                        raise PachdError(
+                            f"pachd took nothing any more when asked {what}",
+                            where=self.address,
+                            why=f"no progress for {self._timeout:.0f} s",
+                            fix="Run it again; give a longer timeout where pachd or its object store is that slow.",
+                        ) from None
         except self._error as error:
+            raise self._refused(error, what) from None
+        finally:
+            call.cancel()
+
+    def stream(
+        self, method: Callable[..., Any], request: Any, what: str, *, limit: float | None = None
+    ) -> Iterable[Any]:
+        """Send one request and yield the answers, for as long as they come.
+
+        :param limit: seconds after which the stream just ends.
+        """
+        try:
+            yield from method(request, timeout=limit, metadata=self._metadata, wait_for_ready=False)
+        except self._error as error:
+            if limit is not None and error.code().name == "DEADLINE_EXCEEDED":
+                return
             raise self._refused(error, what) from None
 
     def _refused(self, error: Any, what: str) -> PachdError:
-        code = error.code().name
+        code, details = error.code().name, error.details() or ""
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             return PachdError(
                 f"pachd gave no answer when asked {what}",
                 where=self.address,
-                why=f"{error.details() or 'no reason given'} ({code.lower()})",
+                why=f"{details or 'no reason given'} ({code.lower()})",
                 fix="Run `ansible-playbook playbooks/doctor.yml` to see why.",
             )
-        return PachdError(f"pachd refused when asked {what}", where=self.address, why=error.details() or code.lower())
+        if code == "UNAUTHENTICATED" or "(try logging in" in details:
+            return PachdError(
+                f"pachd wants a valid token when asked {what}",
+                where=self.address,
+                why=details,
+                fix="Log in with `pachctl auth login` and give its session_token (~/.pachyderm/config.json) as token.",
+            )
+        kind = NotThere if _NOT_THERE.search(details) else PachdError
+        return kind(f"pachd refused when asked {what}", where=self.address, why=details or code.lower())

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError, WaitError
+from ..kube import quiesce
 from ..kube.apply import compare
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
@@ -41,12 +42,14 @@ class Outcome:
     :param cluster_deployment_id: the id that pachctl's contexts remember.
     :param id_origin: ``given``, ``recorded`` or ``generated``.
     :param pipeline_pod_patch: what pipelines need in ``pod_patch`` to reach what pachd reaches; "" for nothing.
+    :param paused: pachd is deployed and not started.
     :param seconds: wall time per component.
     """
 
     cluster_deployment_id: str = ""
     id_origin: str = "recorded"
     pipeline_pod_patch: str = ""
+    paused: bool = False
     changes: list[Change] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,6 +67,7 @@ def deploy(
     components: Sequence[str] = manifests.COMPONENTS,
     check_mode: bool = False,
     adopt: bool = False,
+    paused: bool = False,
     checksum: str = "",
     etcd_timeout: float = 300.0,
     pachd_timeout: float = 600.0,
@@ -73,6 +77,8 @@ def deploy(
 
     :param check_mode: ask the server what would change (a real server-side dry run) and write nothing.
     :param adopt: take over objects of these names that somebody else made, ``pachctl deploy`` for example.
+    :param paused: deploy everything and do not start pachd, so that its metadata and objects can be put in place before
+        it sees either; :func:`~..kube.quiesce.resume` starts it, and so does a deployment without this.
     :param checksum: checksum of the storage secret; default: computed from the Secret in the cluster.
     :param etcd_timeout: seconds for etcd to become healthy; ``pachd_timeout`` for pachd.
     :raises InputError: the namespace holds someone else's objects, or a setting would orphan existing data; nothing
@@ -94,10 +100,12 @@ def deploy(
         started = time.monotonic()
         progress.stage(name, f"applying {name} in namespace {settings.namespace}")
         objects = manifests.component(name, settings, checksum=checksum)
-        if adopt and name == "etcd" and not check_mode:
-            _release(kube, settings)
+        if name == "pachd":
+            _hold(kube, settings, objects, outcome, paused=paused)
+        if adopt and name == "etcd":
+            outcome.changes += _release(kube, settings, check_mode=check_mode)
         # Ours by label, or adopted: what somebody edited by hand goes back to what the variables say.
-        outcome.changes += [_apply(kube, obj, check_mode=check_mode) for obj in objects]
+        outcome.changes += [_apply(kube, obj, adopt=adopt, check_mode=check_mode) for obj in objects]
         if not check_mode:
             for obj in objects:
                 if obj["kind"] in ("StatefulSet", "Deployment"):
@@ -117,6 +125,25 @@ def _wait(kube: Kube, ref: Ref, timeout: float, progress: Progress, backend: str
         if not fix:
             raise
         raise WaitError(error.what, where=error.where, why=error.why, fix=fix) from error
+
+
+def _hold(kube: Kube, settings: Settings, objects: Sequence[Object], outcome: Outcome, *, paused: bool) -> None:
+    """Keep pachd at zero where that is wanted, and where another operation has paused it and is not through."""
+    ref = quiesce.pachd_ref(settings.namespace)
+    found = quiesce.paused_of(kube.get(ref))
+    held = found if found and found.by != quiesce.DEPLOYED else None
+    if not (paused or held):
+        return
+    pause = found or quiesce.Paused(quiesce.DEPLOYED)
+    outcome.paused = True
+    deployment = next(obj for obj in objects if Ref.of(obj) == ref)
+    deployment["spec"]["replicas"] = 0
+    deployment["metadata"].setdefault("annotations", {})[quiesce.PAUSED_ANNOTATION] = pause.annotation()
+    if held:
+        outcome.warnings.append(
+            f"pachd stays stopped: {held.by} has paused this installation and was not finished. Run it again to "
+            "continue or undo it."
+        )
 
 
 def secret_checksum(kube: Kube, namespace: str, *, required: bool) -> str:
@@ -224,9 +251,12 @@ def _etcd_set(settings: Settings) -> Object:
 def _etcd_place(workload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ties etcd to its data, in words for a message."""
     spec = workload["spec"]
-    volumes = {volume["name"]: volume for volume in spec["template"]["spec"].get("volumes") or []}
-    volume = volumes.get("etcd-storage", {})
-    claims = [claim for claim in spec.get("volumeClaimTemplates") or [] if claim["metadata"]["name"] == "etcd-storage"]
+    pod = spec["template"]["spec"]
+    mounts = pod["containers"][0].get("volumeMounts") or []
+    # "etcd-storage" here and with pachctl; charts have other names.
+    called = [mount["name"] for mount in mounts if mount.get("mountPath") == manifests.ETCD_DATA]
+    volume: Object = next((item for item in pod.get("volumes") or [] if item["name"] in called), {})
+    claims = [claim for claim in spec.get("volumeClaimTemplates") or [] if claim["metadata"]["name"] in called]
     claim = claims[0] if claims else {"metadata": {}, "spec": {}}
     # Old manifests name the class by an annotation.
     old_class = (claim["metadata"].get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
@@ -292,11 +322,22 @@ def _ensure_namespace(kube: Kube, namespace: str, outcome: Outcome, *, check_mod
         outcome.changes.append(change)
 
 
-def _apply(kube: Kube, obj: Object, *, check_mode: bool) -> Change:
+_WORKLOADS = ("Deployment", "StatefulSet")
+_BINDINGS = ("RoleBinding", "ClusterRoleBinding")
+
+
+def _apply(kube: Kube, obj: Object, *, adopt: bool, check_mode: bool) -> Change:
     """Apply one object, whatever somebody made of it by hand."""
     ref = Ref.of(obj)
-    live = kube.get(ref) if obj["kind"] == "Deployment" else None
-    if live is None or not (live["spec"].get("strategy") or {}).get("rollingUpdate") or "strategy" not in obj["spec"]:
+    live = kube.get(ref) if obj["kind"] in (*_WORKLOADS, *_BINDINGS) else None
+    if adopt and live is not None and _has_to_go(live, obj):
+        if check_mode:
+            return _recreated(kube, obj, live)
+        kube.delete(ref, wait=60)
+        kube.apply(obj, force=True)
+        return compare(ref, live, kube.get(ref))
+    rolling = ((live or {}).get("spec", {}).get("strategy") or {}).get("rollingUpdate")
+    if live is None or not rolling or "strategy" not in obj["spec"]:
         return kube.apply(obj, check_mode, force=True)
     # An apply leaves fields alone that it does not name, and the API server refuses the two kinds of strategy together.
     repaired = {**live, "spec": {**live["spec"], "strategy": obj["spec"]["strategy"]}}
@@ -308,21 +349,45 @@ def _apply(kube: Kube, obj: Object, *, check_mode: bool) -> Change:
     return compare(ref, live, kube.get(ref))
 
 
-def _release(kube: Kube, settings: Settings) -> None:
-    """Delete somebody else's pachd and etcd, but not their data, so that ours can take that over.
+def _has_to_go(live: Object, wanted: Object) -> bool:
+    """Whether no update turns somebody else's object into ours: selectors and the like cannot change."""
+    if _ours(live):
+        return False
+    return live["kind"] in _WORKLOADS or live["roleRef"]["name"] != wanted["roleRef"]["name"]
+
+
+def _recreated(kube: Kube, obj: Object, live: Object) -> Change:
+    """Return what becomes of an object that is deleted and made anew: the dry run of the same under another name."""
+    name = obj["metadata"]["name"]
+    twin = {**obj, "metadata": {**obj["metadata"], "name": f"{name}-adopted"}}
+    made = kube.apply(twin, True).after or twin
+    return compare(Ref.of(obj), live, {**made, "metadata": {**made["metadata"], "name": name}})
+
+
+def _release(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:
+    """Delete somebody else's workloads, but not their data, so that ours can take that over.
 
     pachd goes first, so that it never sees two etcds.  An etcd StatefulSet loses its controller only (fields that
     cannot be updated differ from ours, and the claims' names are the same); a Deployment's pod has to be gone before
     another process may open the directory.
+
+    :returns: the changes of objects for which none of the same kind and name is made.
     """
-    for name in ("pachd", "etcd"):
-        live = kube.get(Ref("apps/v1", "Deployment", settings.namespace, name))
-        if live is not None and not _ours(live):
-            kube.delete(Ref.of(live), propagation="Foreground")
-            wait_gone(kube, Ref.of(live), 120)
+    changes: list[Change] = []
+    for name in ("pachd", "dash", "etcd") if settings.dash else ("pachd", "etcd"):
+        ref = Ref("apps/v1", "Deployment", settings.namespace, name)
+        live = kube.get(ref)
+        if live is None or _ours(live):
+            continue
+        if not check_mode:
+            kube.delete(ref, propagation="Foreground")
+            wait_gone(kube, ref, 120)
+        if name == "etcd":
+            changes.append(compare(ref, live, None))
     stateful_set = kube.get(Ref("apps/v1", "StatefulSet", settings.namespace, "etcd"))
-    if stateful_set is not None and not _ours(stateful_set):
+    if stateful_set is not None and not _ours(stateful_set) and not check_mode:
         kube.delete(Ref.of(stateful_set), wait=60, propagation="Orphan")
+    return changes
 
 
 def _prune(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:

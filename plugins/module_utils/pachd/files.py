@@ -1,44 +1,89 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Single files into a repo and out of it, compared by content."""
+"""Files and trees into a repo and out of it, compared by content, written in one commit.
+
+A file that was written in one go is recorded with a hash that follows from its content, so that most files are compared
+without reading them; the others, and what jobs wrote, are read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from ..errors import InputError, PachdError
-from ..kube.client import Kube
 from ..progress import Progress
-from ..replacing import Replacement, mode_of, replacing
-from .acceptance import ready_pod
-from .client import CHUNK, Pachd
+from . import branches, repos
+from .client import CHUNK, NotThere, Pachd
 
-PEER_PORT = 653
-"""Port inside the pod that answers the same calls as the outer one, and never speaks TLS, whose certificate would not
-name a local port (src/server/cmd/pachd/main.go upstream)."""
+#: Content of more than this becomes several objects (``ChunkSize`` in ``src/client/pfs/pfs.go`` of v1.13.4).
+_OBJECT = 512 << 20
+_FILE = 1  # pfs.FileType.FILE
 
 
 @dataclass(frozen=True)
 class Content:
-    """SHA-256 in hexadecimal digits, and size in bytes."""
+    """SHA-256 in hexadecimal digits, and size in bytes.
+
+    :param recorded: the hashes under which Pachyderm may know this content.
+    """
 
     checksum: str
     size: int
+    recorded: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
 
 
-@contextlib.contextmanager
-def connected(kube: Kube, namespace: str, token: str = "") -> Iterator[Pachd]:
-    """Yield a connection to the namespace's pachd.
+@dataclass(frozen=True)
+class Result:
+    """What was done to files, or would be.
 
-    :raises PachdError: there is no ready pachd.
+    :param files: per file ``path``, ``checksum``, ``size`` and ``state``, which is one of ``created``, ``changed``,
+        ``same`` and ``removed``.
+    :param commit: id of the commit that has them; empty where there is none.
     """
-    pod = ready_pod(kube, namespace)["metadata"]["name"]
-    with kube.portforward(namespace, pod, PEER_PORT) as address, Pachd(*address, token=token) as pachd:
-        yield pachd
+
+    files: Sequence[Mapping[str, Any]]
+    commit: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether any file is not the same."""
+        return any(each["state"] != "same" for each in self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files that are there."""
+        return sum(each["size"] for each in self.files if each["state"] != "removed")
+
+    def diff(self) -> dict[str, Any]:
+        """Return what Ansible shows: paths and checksums, never content."""
+        before = {each["path"]: each["before"] for each in self.files if each["state"] in ("changed", "removed")}
+        after = {each["path"]: each["checksum"] for each in self.files if each["state"] in ("changed", "created")}
+        return {"before": before, "after": after}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where files go to.
+
+    :param append: add the content behind what is there instead of replacing it.
+    :param purge: remove files below ``path`` that the source does not have.
+    """
+
+    repo: str
+    branch: str
+    path: str
+    append: bool = False
+    purge: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.branch}:{self.path}"
 
 
 def local(path: Path) -> Content:
@@ -57,60 +102,239 @@ def remote(pachd: Pachd, repo: str, commit: str, path: str) -> Content | None:
     """Return the content of a file in a commit or at a branch's head, None where it does not exist."""
     try:
         return _content(pachd.get_file(repo, commit, path))
-    except PachdError as error:
-        if _missing(error):
-            return None
-        raise
+    except NotThere:
+        return None
 
 
-def copy_in(pachd: Pachd, source: Path, repo: str, branch: str, path: str, *, write: bool) -> tuple[Content, bool]:
-    """Bring a file into a repo, and return its content and whether that changed (or would change) anything.
+def put(pachd: Pachd, source: Path | bytes, target: Target, progress: Progress, *, write: bool) -> Result:
+    """Bring a file, or the files below a directory, into a repo in one commit.
 
+    :param source: a path, or the content itself.
     :param write: False only compares.  A repo that does not exist is made.
+    :raises InputError: the source cannot be read, or the branch has an open commit.
     """
-    wanted = local(source)
-    exists = repo in pachd.repos()
-    if exists and remote(pachd, repo, branch, path) == wanted:
-        return wanted, False
-    if write:
-        if not exists:
-            pachd.create_repo(repo)
-        with source.open("rb") as content:
-            pachd.put_file(repo, branch, path, content)
-    return wanted, True
+    sources = _sources(source, target)
+    there = repos.find(pachd, target.repo) is not None
+    _check_head(pachd, target)
+    present = _listed(pachd, target.repo, target.branch, target.path) if there else {}
+    found: list[dict[str, Any]] = []
+    for path, each in sorted(sources.items()):
+        wanted = _content(iter([each])) if isinstance(each, bytes) else local(each)
+        info = present.pop(path, None)
+        before = bytes(info.hash).hex() if info is not None else ""
+        same = not target.append and info is not None and _same(pachd, info, wanted)
+        state = "same" if same else "changed" if info is not None else "created"
+        found.append(_entry(path, wanted, state, before))
+    if target.purge:
+        found += [_entry(path, None, "removed", bytes(info.hash).hex()) for path, info in sorted(present.items())]
+    result = Result(found)
+    if result.changed and write:
+        if not there:
+            pachd.create_repo(target.repo)
+        _write(pachd, target, [each for each in found if each["state"] != "same"], sources, progress)
+    return Result(found, _head(pachd, target))
 
 
-def copy_out(
+def remove(pachd: Pachd, target: Target, *, write: bool) -> Result:
+    """Remove a file, or a directory with all files below it, in one commit."""
+    _check_head(pachd, target)
+    present = _listed(pachd, target.repo, target.branch, target.path)
+    found = [_entry(path, None, "removed", bytes(info.hash).hex()) for path, info in sorted(present.items())]
+    if found and write:
+        _write(pachd, target, [_entry(target.path, None, "removed", "")], {}, Progress())
+    return Result(found, _head(pachd, target))
+
+
+def get(
     pachd: Pachd, repo: str, commit: str, path: str, destination: Path, progress: Progress, *, write: bool
-) -> tuple[Content, bool]:
-    """Bring a file out of a repo, and return its content and whether the destination changed (or would change).
+) -> Result:
+    """Bring a file, or the files below a directory, out of a commit or a branch's head.
 
-    The destination is replaced in one step, so that nobody reads half a file.
+    Each file is replaced in one step, so that nobody reads half a file.
 
-    :raises PachdError: the file does not exist there.
+    :raises InputError: nothing is there, or the destination's directory does not exist.
     """
-    folder = destination.parent
-    if not folder.is_dir():
-        raise InputError("the directory does not exist", where=str(folder), fix="Create it first.")
-    with replacing(destination, mode_of(destination)) as target:
-        found = _content(pachd.get_file(repo, commit, path), target, progress)
-        changed = not destination.is_file() or local(destination) != found
-        target.wanted = changed and write
-    return found, changed
+    name = branches.resolve(pachd, repo, commit)
+    present = _listed(pachd, repo, name, path)
+    single = path in present
+    if not present and path != "/":
+        raise InputError("the file does not exist", where=f"{repo}@{commit}:{path}", fix="List what is there.")
+    if single and destination.is_dir():
+        destination = destination / path.rpartition("/")[2]
+    if not destination.parent.is_dir():
+        raise InputError("the directory does not exist", where=str(destination.parent), fix="Create it first.")
+    found, moved, total = [], 0, sum(int(each.size_bytes) for each in present.values())
+    for each, info in sorted(present.items()):
+        target = destination if single else destination / each.removeprefix(path.rstrip("/")).lstrip("/")
+        old = local(target) if target.is_file() else None
+        size = int(info.size_bytes)
+        if old is not None and _recorded(info, old):
+            content, state = old, "same"
+        else:
+            content = _fetch(pachd, repo, name, each, size, target if write else None)
+            state = "created" if old is None else "same" if old == content else "changed"
+        found.append(_entry(each, content, state, old.checksum if old else ""))
+        moved += size
+        progress.update(moved, total, "B", detail=each)
+    return Result(found, name)
 
 
-def _content(chunks: Iterable[bytes], target: Replacement | None = None, progress: Progress | None = None) -> Content:
-    digest = hashlib.sha256()
-    size = 0
+def _entry(path: str, content: Content | None, state: str, before: str) -> dict[str, Any]:
+    return {
+        "path": path,
+        "checksum": content.checksum if content else "",
+        "size": content.size if content else 0,
+        "state": state,
+        "before": before,
+    }
+
+
+def _sources(source: Path | bytes, target: Target) -> dict[str, Path | bytes]:
+    if isinstance(source, bytes):
+        return {target.path: source}
+    if source.is_dir():
+        base = target.path.rstrip("/")
+        files = [each for each in sorted(source.rglob("*")) if each.is_file()]
+        if not files:
+            raise InputError("the directory has no files", where=str(source))
+        return {f"{base}/{each.relative_to(source).as_posix()}": each for each in files}
+    if target.purge:
+        raise InputError("purge belongs to a directory", where=str(source), fix="Give a directory as src.")
+    return {target.path: source}
+
+
+def _check_head(pachd: Pachd, target: Target) -> None:
+    """Refuse a branch with an open commit: pachd would write into that, file by file."""
+    found = branches.find(pachd, target.repo, target.branch)
+    if found is None or found["head"] is None:
+        return
+    pfs = pachd.pfs_pb2
+    request = pfs.InspectCommitRequest(commit=pfs.Commit(repo=pfs.Repo(name=target.repo), id=found["head"]))
+    info = pachd.call(pachd.pfs.InspectCommit, request, f"for the head of {target.repo}@{target.branch}")
+    if not info.HasField("finished"):
+        output = any(not each.startswith("__spec__@") for each in found["provenance"]) or bool(found["provenance"])
+        raise InputError(
+            "the branch has an open commit",
+            where=f"{target.repo}@{target.branch}",
+            why=f"{info.commit.id} is the output of a job" if output else f"{info.commit.id} is not finished",
+            fix="Only its pipeline writes it." if output else "Finish it with `pachctl finish commit`, or delete it.",
+        )
+
+
+def _head(pachd: Pachd, target: Target) -> str:
+    return (branches.find(pachd, target.repo, target.branch) or {}).get("head") or ""
+
+
+def _listed(pachd: Pachd, repo: str, commit: str, path: str) -> dict[str, Any]:
+    """Return ``pfs.FileInfo`` by path of the file at ``path``, or of all files below it."""
+    pfs = pachd.pfs_pb2
+    where = pfs.Commit(repo=pfs.Repo(name=repo), id=commit)
+    request = pfs.WalkFileRequest(file=pfs.File(commit=where, path=path))
+    with contextlib.suppress(NotThere):
+        infos = pachd.stream(pachd.pfs.WalkFile, request, f"for the files of {repo}@{commit}:{path}")
+        return {info.file.path: info for info in infos if info.file_type == _FILE}
+    return {}
+
+
+def _recorded(info: Any, content: Content) -> bool:
+    return int(info.size_bytes) == content.size and bytes(info.hash) in content.recorded
+
+
+def _same(pachd: Pachd, info: Any, content: Content) -> bool:
+    if int(info.size_bytes) != content.size:
+        return False
+    if _recorded(info, content):
+        return True
+    commit = info.file.commit
+    return remote(pachd, commit.repo.name, commit.id, info.file.path) == content
+
+
+def _write(
+    pachd: Pachd,
+    target: Target,
+    entries: Sequence[Mapping[str, Any]],
+    sources: Mapping[str, Path | bytes],
+    progress: Progress,
+) -> None:
+    """Send all changes in one call, which pachd makes one commit of when the last byte has come, or none at all."""
+    pfs, total = pachd.pfs_pb2, sum(each["size"] for each in entries)
+    commit = pfs.Commit(repo=pfs.Repo(name=target.repo), id=target.branch)
+
+    def requests() -> Iterator[Any]:
+        moved = 0
+        for entry in entries:
+            head: dict[str, Any] = {"file": pfs.File(commit=commit, path=entry["path"])}
+            if entry["state"] == "removed":
+                yield pfs.PutFileRequest(delete=True, **head)
+                continue
+            if not target.append:
+                head["overwrite_index"] = pfs.OverwriteIndex(index=0)
+            for chunk in _chunks(sources[entry["path"]]):
+                yield pfs.PutFileRequest(value=chunk, **head)
+                head, moved = {}, moved + len(chunk)
+                progress.update(moved, total, "B", detail=entry["path"])
+            if head:
+                yield pfs.PutFileRequest(value=b"", **head)
+
+    pachd.send(pachd.pfs.PutFile, requests(), f"to write {target}")
+
+
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield from (source[at : at + CHUNK] for at in range(0, len(source), CHUNK))
+        return
+    with source.open("rb") as content:
+        yield from iter(lambda: content.read(CHUNK), b"")
+
+
+def _fetch(pachd: Pachd, repo: str, commit: str, path: str, size: int, target: Path | None) -> Content:
+    """Return the content of a file, and replace ``target`` with it where there is one."""
+    chunks = pachd.get_file(repo, commit, path)
+    if target is None:
+        return _whole(_content(chunks), size, f"{repo}@{commit}:{path}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            content = _whole(_content(chunks, stream), size, f"{repo}@{commit}:{path}")
+        # mkstemp is for its owner alone; what was there keeps its mode, and a new file gets the usual one.
+        temporary.chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return content
+
+
+def _whole(content: Content, size: int, where: str) -> Content:
+    if content.size != size:
+        raise PachdError("the file came back with another size", where=where, why=f"{content.size} for {size} bytes")
+    return content
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _content(chunks: Iterable[bytes], target: IO[bytes] | None = None) -> Content:
+    whole, part, size = hashlib.sha256(), hashlib.sha512(), 0
+    names: list[str] = []
     for chunk in chunks:
-        digest.update(chunk)
-        size += len(chunk)
+        view = memoryview(chunk)
+        while view:
+            piece = view[: _OBJECT - size % _OBJECT]
+            if size and size % _OBJECT == 0:
+                names.append(part.hexdigest())
+                part = hashlib.sha512()
+            part.update(piece)
+            size += len(piece)
+            view = view[len(piece) :]
+        whole.update(chunk)
         if target is not None:
             target.write(chunk)
-        if progress is not None:
-            progress.update(done=size, unit="B")
-    return Content(digest.hexdigest(), size)
-
-
-def _missing(error: PachdError) -> bool:
-    return "not found" in error.why or "has no head" in error.why
+    names.append(part.hexdigest())
+    # What users write is recorded by its objects, what jobs write by the SHA-512 of its content.
+    recorded = (hashlib.sha256("".join(names).encode()).digest(), *([part.digest()] if len(names) == 1 else []))
+    return Content(whole.hexdigest(), size, recorded)

@@ -32,6 +32,8 @@ SECRET_CHECKSUM_ANNOTATION = "pachops.io/storage-secret-checksum"  # noqa: S105 
 CA_CHECKSUM_ANNOTATION = "pachops.io/ca-bundle-checksum"
 
 INSTALLATION_NAME = "pachops-installation"
+# The ConfigMap that tells how far a restore has come.
+RESTORE_JOURNAL = "pachops-restore"
 # Where whoever writes pipelines finds what their pods need: a key of that ConfigMap.
 POD_PATCH_KEY = "pipeline-pod-patch"
 STORAGE_SECRET = SECRET_NAME
@@ -382,6 +384,8 @@ def _etcd_stateful_set(settings: Settings) -> Object:
         pod["volumes"] = [
             {"name": "etcd-storage", "hostPath": {"path": storage.host_path, "type": "DirectoryOrCreate"}}
         ]
+    elif storage.claim:
+        pod["volumes"] = [{"name": "etcd-storage", "persistentVolumeClaim": {"claimName": storage.claim}}]
     else:
         claim: Object = {
             "apiVersion": "v1",

@@ -48,7 +48,8 @@ SETTINGS_SPEC: Spec = {
     "pachd_replicas": {"type": "int", "default": 1},
     "etcd_members": {"type": "int", "default": 1},
     "etcd_storage": _dict(
-        type={"type": "str", "default": "auto", "choices": ["auto", "claim", "host_path"]},
+        type={"type": "str", "default": "auto", "choices": ["auto", "claim", "existing_claim", "host_path"]},
+        claim={"type": "str"},
         storage_class={"type": "str"},
         size={"type": "str", "default": "10Gi"},
     ),

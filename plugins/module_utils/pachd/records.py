@@ -290,7 +290,12 @@ def messages() -> dict[str, Any]:
             ],
             "Transform": [("image", 1, "string")],
             "FileInput": [("name", 1, "string"), ("repo", 2, "string"), ("branch", 3, "string")],
-            "CronInput": [("name", 1, "string"), ("repo", 2, "string")],
+            "CronInput": [
+                ("name", 1, "string"),
+                ("repo", 2, "string"),
+                ("spec", 4, "string"),
+                ("start", 5, "Timestamp"),
+            ],
             "GitInput": [("name", 1, "string"), ("branch", 3, "string")],
             "Input": [
                 ("pfs", 6, "FileInput"),

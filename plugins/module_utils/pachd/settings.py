@@ -86,11 +86,12 @@ class Tls:
 
 @dataclass(frozen=True)
 class EtcdStorage:
-    """Where etcd keeps its data: ``host_path`` (a directory of the node) or a claim of ``size`` from ``storage_class``
-    (empty: the cluster's default).
+    """Where etcd keeps its data: ``host_path`` (a directory of the node), ``claim`` (one that exists), or a claim of
+    ``size`` from ``storage_class`` (empty: the cluster's default) that is made for each member.
     """
 
     host_path: str = ""
+    claim: str = ""
     storage_class: str = ""
     size: str = "10Gi"
 
@@ -314,15 +315,24 @@ class _Parser:
         kind = str(given.get("type") or "auto")
         size = str(given.get("size") or "10Gi")
         storage_class = str(given.get("storage_class") or "")
-        if kind not in ("auto", "claim", "host_path"):
+        claim = str(given.get("claim") or "")
+        if kind not in ("auto", "claim", "existing_claim", "host_path"):
             hint = ": etcd's data must outlive its pod" if kind.lower() == "emptydir" else ""
-            self._problem(f"etcd_storage.type is {kind!r}, must be auto, claim or host_path{hint}")
+            self._problem(f"etcd_storage.type is {kind!r}, must be auto, claim, existing_claim or host_path{hint}")
+        if (kind == "existing_claim") != bool(claim):
+            self._problem("etcd_storage.claim names the claim of type existing_claim, one goes with the other")
+        if claim and not _SUBDOMAIN.fullmatch(claim):
+            self._problem(f"etcd_storage.claim is {claim!r}, must be the name of a PersistentVolumeClaim")
+        if claim and int(self._get("etcd_members", 1)) > 1:
+            self._problem("etcd_storage.claim is one volume, which cannot hold the data of several members")
         if not _QUANTITY.fullmatch(size):
             self._problem(f"etcd_storage.size is {size!r}, must be a quantity such as 10Gi")
         if storage_class and not _SUBDOMAIN.fullmatch(storage_class):
             self._problem(f"etcd_storage.storage_class is {storage_class!r}, must be the name of a StorageClass")
         if kind == "host_path" or (kind == "auto" and backend == "local"):
             return EtcdStorage(host_path=f"{host_path}/etcd", size=size)
+        if claim:
+            return EtcdStorage(claim=claim, size=size)
         return EtcdStorage(storage_class=storage_class, size=size)
 
     def _resources(self, backend: str) -> dict[str, Object]:

@@ -302,6 +302,18 @@ def gcp_project(credentials: str) -> str:
     return str(document.get("project_id") or "") if isinstance(document, dict) else ""
 
 
+def credentials_of(values: Mapping[str, str], backend: str) -> str:
+    """Return how pachd logs in: ``none``, ``keys``, ``role``, ``vault``, ``key_file`` or ``metadata_server``.
+
+    ``role`` is whatever the SDK's default chain finds: a role of the nodes, of kube2iam or of the service account.
+    """
+    if backend == "aws":
+        return _auth_of(values)
+    if backend == "gcp":
+        return "key_file" if values.get("google-cred", "").strip() else "metadata_server"
+    return "keys" if backend in ("minio", "azure") else "none"
+
+
 def checksum(data: Mapping[str, bytes | str]) -> str:
     """Return a digest of the keys that pachd reads, for the pod template: pachd restarts when one of them changes.
 

@@ -11,11 +11,13 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from ..errors import InputError, StorageError
 from . import parallel
 from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
+from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
@@ -59,7 +61,7 @@ class S3Options:
 
 
 class S3Store(Store):
-    """A store in one bucket, through boto3."""
+    """A store in one bucket: whole objects and listings by short requests of its own, everything else through boto3."""
 
     def __init__(self, options: S3Options) -> None:
         try:
@@ -73,7 +75,7 @@ class S3Store(Store):
         self._errors = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error)
         self._options = options
         self.where = f"s3://{options.bucket}"
-        session = boto3.session.Session(
+        self._session = session = boto3.session.Session(
             aws_access_key_id=options.access_key or None,
             aws_secret_access_key=options.secret_key or None,
             aws_session_token=options.session_token or None,
@@ -96,6 +98,14 @@ class S3Store(Store):
                 response_checksum_validation="when_required",
             ),
         )
+
+    @cached_property
+    def _quick(self) -> Quick | None:
+        """The short way for whole objects, where there is one."""
+        try:
+            return quick(self._client, self._session, self._options.bucket, self._options.verify, self._options.timeout)
+        except (*self._errors, OSError):
+            return None
 
     def write(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> None:
         # Part n grows with n, so that 10,000 parts, which is all that S3 allows, are 60,000 times the first one's size.
@@ -136,6 +146,8 @@ class S3Store(Store):
 
     def _put(self, key: str, body: bytes, extra: dict[str, Any]) -> None:
         try:
+            if extra.keys() <= {"IfNoneMatch"} and self._quick and self._quick.put(key, body, if_absent=bool(extra)):
+                return
             self._client.put_object(Bucket=self._options.bucket, Key=key, Body=body, ContentMD5=_md5(body), **extra)
         except self._errors as error:
             if "IfNoneMatch" in extra and _code_of(error) in _NO_CONDITIONS:
@@ -170,13 +182,15 @@ class S3Store(Store):
         if offset or size is not None:
             arguments["Range"] = f"bytes={offset}-{'' if size is None else offset + size - 1}"
         try:
+            if not arguments and self._quick and (found := self._quick.get(key)):
+                return self._chunks(key, found[0], offset, size, found[1])
             answer = self._client.get_object(Bucket=self._options.bucket, Key=key, **arguments)
             body, tag = answer["Body"], answer.get("ETag", "")
         except self._errors as error:
             raise self._error("cannot read the object", key, error) from error
-        return self._chunks(key, body, offset, size, tag)
+        return self._chunks(key, body.iter_chunks(CHUNK), offset, size, tag)
 
-    def _chunks(self, key: str, body: Any, offset: int, size: int | None, tag: str) -> Iterator[bytes]:
+    def _chunks(self, key: str, body: Iterator[bytes], offset: int, size: int | None, tag: str) -> Iterator[bytes]:
         def again(done: int) -> Iterator[bytes]:
             last = "" if size is None else offset + size - 1
             condition = {"IfMatch": tag} if tag else {}
@@ -186,7 +200,7 @@ class S3Store(Store):
             return chunks
 
         try:
-            yield from resuming(body.iter_chunks(CHUNK), again, self._errors)
+            yield from resuming(body, again, (*self._errors, *BROKEN))
         except self._errors as error:
             raise self._error("cannot read the object", key, error) from error
 
@@ -208,12 +222,21 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._options.bucket, Prefix=prefix)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+            token = ""
+            while True:
+                page, token = (self._quick and self._quick.page(prefix, token)) or self._page(prefix, token)
+                for key, size, tag in page:
+                    yield StoredObject(key, size, tag)
+                if not token:
+                    return
         except self._errors as error:
             raise self._error("cannot list the bucket", prefix, error) from error
+
+    def _page(self, prefix: str, token: str) -> tuple[Page, str]:
+        more = {"ContinuationToken": token} if token else {}
+        page = self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=prefix, **more)
+        found = [(item["Key"], item["Size"], item.get("ETag", "").strip('"')) for item in page.get("Contents", ())]
+        return found, page.get("NextContinuationToken", "")
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         try:

@@ -4,28 +4,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.files import Content
 from ansible_collections.pachops.pachyderm.plugins.modules import (
-    pachyderm_copy,
     pachyderm_doctor,
-    pachyderm_fetch,
     pachyderm_remove,
     pachyderm_status,
 )
 from doubles.kube import FakeKube, installation, node
 
-MODULES = [pachyderm_copy, pachyderm_doctor, pachyderm_fetch, pachyderm_remove, pachyderm_status]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "pachyderm_copy": {"src": "/nowhere/t.csv", "repo": "ticks"},
-    "pachyderm_fetch": {"repo": "ticks", "path": "/t.csv", "dest": "/nowhere/t.csv"},
-}
+MODULES = [pachyderm_doctor, pachyderm_remove, pachyderm_status]
 
 
 @pytest.fixture
@@ -86,41 +77,6 @@ def test_remove_of_nothing_changes_nothing(kube: FakeKube, run_module: Callable[
     assert kube.writes == []
 
 
-@contextlib.contextmanager
-def pachd_of(kube: Any, namespace: str, token: str) -> Iterator[str]:
-    assert isinstance(kube, FakeKube)
-    yield f"{namespace}:{token}"
-
-
-@pytest.mark.usefixtures("kube")
-def test_copy_and_fetch_hand_their_options_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_module: Callable[..., Any]
-) -> None:
-    seen: list[Any] = []
-
-    def copy_in(pachd: Any, *arguments: Any, write: bool) -> tuple[Content, bool]:
-        seen.append((pachd, *arguments, write))
-        return Content("abc", 3), True
-
-    def copy_out(pachd: Any, *arguments: Any, write: bool) -> tuple[Content, bool]:
-        seen.append((pachd, *arguments[:4], write))
-        return Content("abc", 3), False
-
-    for module in (pachyderm_copy, pachyderm_fetch):
-        monkeypatch.setattr(module, "connected", pachd_of)
-    monkeypatch.setattr(pachyderm_copy, "copy_in", copy_in)
-    monkeypatch.setattr(pachyderm_fetch, "copy_out", copy_out)
-    source = tmp_path / "t.csv"
-    result = run_module(pachyderm_copy.main, check_mode=True, src=str(source), repo="ticks", token="t0ken")
-    assert result.changed
-    assert result["file"] == "ticks@master:/t.csv"
-    assert seen[-1] == ("pachyderm:t0ken", source, "ticks", "master", "/t.csv", False)
-    result = run_module(pachyderm_fetch.main, repo="ticks", path="/t.csv", commit="abc", dest=str(source))
-    assert not result.changed
-    assert (result["checksum"], result["size"]) == ("abc", 3)
-    assert seen[-1] == ("pachyderm:", "ticks", "abc", "/t.csv", source, True)
-
-
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_a_cluster_that_does_not_answer_is_one_message(
     module: Any, monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., Any]
@@ -130,7 +86,7 @@ def test_a_cluster_that_does_not_answer_is_one_message(
 
     monkeypatch.setattr(module, "connect", refuse)
     name = module.__name__.rpartition(".")[2]
-    result = run_module(module.main, **OPTIONS.get(name, {}))
+    result = run_module(module.main)
     if name == "pachyderm_doctor":
         assert not result.failed, "for the doctor it is a finding"
         assert "api" in {item["check"] for item in result["findings"] if item["severity"] == "error"}

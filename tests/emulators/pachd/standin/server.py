@@ -633,6 +633,9 @@ class Standin:
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
                 ("grpc.so_reuseport", 0),
+                # pachd's own enforcement of keepalive (src/client/pkg/grpcutil/server.go).
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
         from .pps_api import PpsApi

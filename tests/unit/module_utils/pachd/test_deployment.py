@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, WaitError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import deployment, manifests
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.settings import Settings
@@ -302,3 +303,26 @@ def test_decoded() -> None:
     decode: Callable[[dict[str, Any]], dict[str, bytes]] = deployment.decoded
     assert decode({"data": {"a": "Yg=="}}) == {"a": b"b"}
     assert decode({}) == {}
+
+
+def test_pachd_can_be_deployed_without_being_started_and_started_later() -> None:
+    kube = bare()
+    outcome = deploy(kube, paused=True)
+    assert outcome.paused
+    assert kube.objects[PACHD]["spec"]["replicas"] == 0
+    assert quiesce.paused(kube, "pachyderm") == quiesce.Paused("deploy")
+    assert not any(change.changed for change in deploy(kube, paused=True).changes)
+    assert not deploy(kube).paused
+    assert kube.objects[PACHD]["spec"]["replicas"] == 1
+    assert quiesce.paused(kube, "pachyderm") is None
+
+
+def test_who_deploys_while_another_operation_has_paused_it_does_not_start_pachd() -> None:
+    kube = deployed()
+    pause = quiesce.Paused("restore", 1, {"pipeline-edges-v1": 3})
+    kube.merge(PACHD, {"metadata": {"annotations": {quiesce.PAUSED_ANNOTATION: pause.annotation()}}})
+    outcome = deploy(kube)
+    assert outcome.paused
+    assert "restore has paused this installation" in outcome.warnings[0]
+    assert kube.objects[PACHD]["spec"]["replicas"] == 0
+    assert quiesce.paused(kube, "pachyderm") == pause

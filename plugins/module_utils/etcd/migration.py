@@ -1,0 +1,694 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Moving an installation's metadata from one running etcd into another, while the source is in use.
+
+First everything as of one revision is copied, then the watch is followed; where the source has compacted what would
+come next, what has changed since is listed and copied, which is the same as the first copy, only later.  ``finish``
+copies the rest once nothing writes any more, and compares.
+
+Orders.  A key's revisions cannot be copied, but which key comes before which can (see ``pachd.durable``): keys that are
+listed together go into different transactions where their revisions differ, and into one where they are equal.  Keys
+that are never listed together share transactions, so that the longest list decides how many are needed.
+
+Transactions.  Many are under way at once, and etcd promises no order between them.  So each of them also writes the
+journal, a key of the target, and demands that it has the version which the one before leaves.  What comes out of turn
+is refused and sent again; what was sent twice counts once; and two migrations into one etcd find out.  The journal says
+which revision of the source the target has, so a run that died is continued by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import json
+import secrets
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import IO, NamedTuple
+
+from ..errors import EtcdError, MigrationError
+from ..pachd.durable import Kind, Order, kind_of, listed_with, order_of
+from ..progress import Progress
+from .client import AtVersion, Delete, EtcdClient, Event, KeyValue, Put
+
+#: In the target while a migration is under way.
+JOURNAL = b"pachops/migration"
+COPIED = (Kind.STATE, Kind.LOGIN)
+# What every etcd takes with its defaults: 128 operations and 1.5 MiB; the journal is one of them.
+_OPERATIONS, _BYTES = 127, 1 << 20
+_UNDER_WAY, _BYTES_UNDER_WAY = 16, 16 << 20
+_LISTINGS = 5  # attempts while compactions come between
+_PATIENCE = 120.0  # seconds for which an etcd may be away
+_PAUSE = 0.5
+_SLACK = 60  # seconds
+_AWAY = "cannot reach etcd"
+_COMPACTED = "compacted"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """How far a migration is.
+
+    :param source: the cluster id of the installation that is moved.
+    :param revision: of the source's etcd, which the target has in full; 0: of none yet.
+    :param run: the program that writes it.
+    """
+
+    source: str
+    revision: int = 0
+    run: str = ""
+
+    def dump(self) -> bytes:
+        """Return the journal's value."""
+        return json.dumps({"source": self.source, "revision": self.revision, "run": self.run}).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Journal:
+        """Return what a journal's value says.
+
+        :raises MigrationError: it is none.
+        """
+        try:
+            fields = json.loads(data)
+            return cls(str(fields["source"]), int(fields["revision"]), str(fields["run"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise MigrationError(
+                "the journal of the migration cannot be read",
+                where=JOURNAL.decode(),
+                why=f"{type(error).__name__}: {data[:100]!r}",
+                fix="Undo the migration, or use an empty etcd.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class KeyPlan:
+    """What a source holds; ``size`` in bytes of keys and values that are copied, ``kinds`` counts keys."""
+
+    revision: int
+    kinds: Mapping[Kind, int]
+    size: int
+    foreign: Sequence[bytes] = ()
+
+    @property
+    def keys(self) -> int:
+        """How many keys are copied."""
+        return sum(self.kinds.get(each, 0) for each in COPIED)
+
+
+@dataclass(frozen=True)
+class RangeDigest:
+    """What all that is copied hashes to: keys, values, and which came before which."""
+
+    keys: int
+    sha256: str
+    revision: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far the target is behind: revisions that it has not seen, and for how many seconds that has been so."""
+
+    revisions: int
+    seconds: float
+
+
+class _Key(NamedTuple):
+    """A key as it is listed; its value lies in the spool."""
+
+    key: bytes
+    created: int
+    modified: int
+    lease: int
+    offset: int
+    size: int
+
+
+class KeyMigration:
+    """The metadata's way from ``source``, which is only read, to ``target``."""
+
+    def __init__(
+        self,
+        source: EtcdClient,
+        target: EtcdClient,
+        *,
+        progress: Progress | None = None,
+        workdir: str = "",
+        patience: float = _PATIENCE,
+    ) -> None:
+        """:param workdir: where an unnamed file of the database's size may lie; default: where temporary files do.
+        :param patience: seconds for which either etcd may be away before that is an error.
+        """
+        self._source = source
+        self._target = target
+        self._progress = progress or Progress("")
+        self._workdir = workdir or None
+        self._patience = patience
+        self._writer: _Writer | None = None
+        self._leases: dict[int, bool] = {}
+
+    # Before
+
+    def plan(self) -> KeyPlan:
+        """Return what would be copied; nothing is written.
+
+        :raises MigrationError: when the source holds no installation.
+        """
+        revision = self._source.status().revision
+        kinds: Counter[Kind] = Counter()
+        foreign: list[bytes] = []
+        size = 0
+        for each in self._source.range(b"", revision):
+            kind = kind_of(each.key, each.lease)
+            kinds[kind] += 1
+            if kind in COPIED:
+                size += len(each.key) + len(each.value)
+            elif kind is Kind.FOREIGN and len(foreign) < 3:
+                foreign.append(each.key)
+        self.cluster_id()
+        return KeyPlan(revision, kinds, size, foreign)
+
+    def cluster_id(self) -> str:
+        """Return the source's cluster id.
+
+        :raises MigrationError: when it has none, and therefore no Pachyderm.
+        """
+        found = self._source.get(b"cluster-id")
+        if found is None:
+            raise MigrationError(
+                "this etcd holds no Pachyderm that can be moved",
+                where=self._source.endpoint,
+                why="it has no key cluster-id",
+                fix="Check that this is pachd's etcd; pachd writes the key when it is asked (pachctl inspect cluster).",
+            )
+        return found.value.decode("utf-8", "replace")
+
+    def journal(self) -> Journal | None:
+        """Return how far the target is with a migration; None where there is none in it."""
+        found = self._target.get(JOURNAL)
+        return Journal.load(found.value) if found else None
+
+    def require_target(self) -> Journal | None:
+        """Return the journal of the migration that can be continued, None where the target is empty.
+
+        :raises MigrationError: when the target holds something else.
+        """
+        journal, source = self.journal(), self.cluster_id()
+        if journal is None:
+            held = next((each.key for each in self._target.range(b"", keys_only=True) if _copied(each)), None)
+            if held is not None:
+                raise MigrationError(
+                    "the target's etcd is not empty",
+                    where=self._target.endpoint,
+                    why=f"it holds {held[:80]!r}, and no migration is under way in it",
+                    fix="Use a new installation that was deployed without starting pachd, or remove this one first.",
+                )
+        elif journal.source != source:
+            raise MigrationError(
+                "another installation is being moved into the target",
+                where=self._target.endpoint,
+                why=f"the migration under way is of cluster {journal.source}, and the source is {source}",
+                fix="Continue that one or undo it, or use another target.",
+            )
+        return journal
+
+    def begin(self) -> Journal:
+        """Start writing, where an earlier run ended if there was one, and return where that was.
+
+        :raises MigrationError: when the target cannot be used.
+        """
+        before = self.require_target()
+        journal = replace(before or Journal(self.cluster_id()), run=secrets.token_hex(8))
+        found = self._target.get(JOURNAL)
+        self._writer = _Writer(self._target, journal, found.version if found else 0, self._patience)
+        self._writer.send([])
+        self._writer.drain()
+        return journal
+
+    # Copying
+
+    @property
+    def revision(self) -> int:
+        """The source's revision that the target has; 0 before the first copy is through."""
+        return self._started().journal.revision
+
+    @property
+    def applied(self) -> int:
+        """The source's revision that the target has by now, in full but while the first copy is under way."""
+        return self._started().applied
+
+    def copy(self) -> int:
+        """Copy everything, or what has changed since the target's revision, and return the revision reached."""
+        writer = self._started()
+        since = writer.journal.revision
+        with tempfile.TemporaryFile(prefix="pachops-migration-", dir=self._workdir) as spool:
+            revision, found, wanted = self._list(spool, since)
+            gone = self._gone(found, wanted, since)
+            for start in range(0, len(gone), _OPERATIONS):
+                writer.send([Delete(key) for key in gone[start : start + _OPERATIONS]])
+            done = 0
+            for batch in _batches(found, since):
+                puts = []
+                for each in batch:
+                    if self._leased(each.lease):
+                        spool.seek(each.offset)
+                        puts.append(Put(each.key, spool.read(each.size), each.lease))
+                writer.send(puts)
+                done += len(batch)
+                self._progress.update(done, unit="keys")
+        writer.reach(revision)
+        writer.drain()
+        return revision
+
+    def _list(self, spool: IO[bytes], since: int) -> tuple[int, list[_Key], set[bytes]]:
+        """Return a revision, what was modified after ``since`` (values: in the spool), and which keys there are."""
+        patience, compacted = _Patience(self._patience), 0
+        while True:
+            try:
+                revision = self._source.status().revision
+                found = self._spooled(spool, revision, since)
+                if not since:
+                    return revision, found, {each.key for each in found}
+                keys = self._source.range(b"", revision, keys_only=True)
+                return revision, found, {each.key for each in keys if _copied(each)}
+            except EtcdError as error:
+                compacted += _COMPACTED in error.why
+                if _COMPACTED not in error.why:
+                    patience.wait(error)
+                elif compacted >= _LISTINGS:
+                    raise
+
+    def _spooled(self, spool: IO[bytes], revision: int, since: int) -> list[_Key]:
+        spool.seek(0)
+        spool.truncate()
+        found: list[_Key] = []
+        offset = 0
+        for each in self._source.range(b"", revision, since + 1 if since else 0):
+            if _copied(each):
+                size = spool.write(each.value)
+                found.append(_Key(each.key, each.create_revision, each.mod_revision, each.lease, offset, size))
+                offset += size
+                self._progress.update(len(found), unit="keys", detail="listing")
+        return found
+
+    def _gone(self, found: Iterable[_Key], wanted: set[bytes], since: int) -> list[bytes]:
+        """Return what the target has and the source has not, or has made anew, so that it will be put again."""
+        anew = {each.key for each in found if each.created > since}
+        held = (each.key for each in self._target.range(b"", keys_only=True) if _copied(each))
+        return [key for key in held if key in anew or key not in wanted]
+
+    def _leased(self, lease: int) -> bool:
+        """Give the target a lease of the same id and remaining time; return whether the source's still lives."""
+        if not lease or self._leases.get(lease):
+            return True
+        left = self._source.lease_remaining(lease)
+        if left > 0:
+            try:
+                # Never shorter than the source's: that a login has ended is the source's to say.
+                self._target.lease_grant(left + _SLACK, lease)
+            except EtcdError as error:
+                if "already exists" not in error.why:
+                    raise
+            self._leases[lease] = True
+        return left > 0
+
+    # Following
+
+    def follow(self, opened: Callable[[Callable[[], None]], object]) -> None:
+        """Apply what the source changes, revision by revision, until the watch is ended or something was refused.
+
+        :param opened: is called with a function that ends it from another thread, for every watch that is begun.
+        :raises EtcdError: when one of the two stays away, or refuses.
+        :raises MigrationError: when somebody else writes to the target.
+        """
+        writer = self._started()
+        patience = _Patience(self._patience)
+
+        def begun(end: Callable[[], None]) -> None:
+            writer.refused = end
+            opened(end)
+
+        while True:
+            try:
+                writer.drain()
+                for events in self._source.watch(b"", writer.journal.revision + 1, begun):
+                    patience = _Patience(self._patience)
+                    for revision, group in groupby(events, key=lambda each: each.kv.mod_revision):
+                        self._apply(revision, list(group))
+                    writer.note()
+                return
+            except EtcdError as error:
+                if _COMPACTED in error.why:
+                    self._progress.note("the source has compacted what comes next: listing what has changed")
+                    self.copy()
+                else:
+                    patience.wait(error)
+
+    def _apply(self, revision: int, events: Sequence[Event]) -> None:
+        writer = self._started()
+        operations: list[Put | Delete] = []
+        for each in events:
+            # The event of a deletion does not say which lease the key had.
+            if each.deleted and kind_of(each.kv.key, 0) is Kind.STATE:
+                operations.append(Delete(each.kv.key))
+            elif not each.deleted and _copied(each.kv) and self._leased(each.kv.lease):
+                operations.append(Put(each.kv.key, each.kv.value, each.kv.lease))
+        writer.reach(revision, operations)
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Follower]:
+        """Yield a thread that follows the source while the context lasts."""
+        follower = Follower(self, self._source)
+        follower.start()
+        try:
+            yield follower
+        finally:
+            follower.stop()
+
+    # After
+
+    def verify(self) -> RangeDigest:
+        """Return what both sides hash to.
+
+        :raises MigrationError: when they differ.
+        """
+        ours, theirs = digest(self._source), digest(self._target)
+        if ours != theirs:
+            raise MigrationError(
+                "the copy of the metadata differs from the source",
+                where=self._target.endpoint,
+                why=f"the source has {ours.keys} keys of hash {ours.sha256[:16]}…,"
+                f" the target {theirs.keys} of {theirs.sha256[:16]}…",
+                fix="See to it that nothing writes to either of them, and run it again.",
+            )
+        return ours
+
+    def close(self) -> None:
+        """End the migration: the target is complete, and forgets that it was ever moved."""
+        self._started().close()
+        self._writer = None
+
+    def undo(self) -> int:
+        """Empty the target of what a migration that is under way put there; return how many keys that were.
+
+        :raises MigrationError: when no migration is under way: what is there may be somebody's.
+        """
+        if self.journal() is None:
+            raise MigrationError(
+                "no migration is under way in the target", where=self._target.endpoint, fix="There is nothing to undo."
+            )
+        held = list(self._target.range(b"", keys_only=True))
+        keys = [each.key for each in held if _copied(each)]
+        for start in range(0, len(keys), _OPERATIONS):
+            self._target.txn([], [Delete(key) for key in keys[start : start + _OPERATIONS]])
+        for lease in {each.lease for each in held if each.lease and _copied(each)}:
+            self._target.lease_revoke(lease)
+        self._target.delete(JOURNAL)
+        return len(keys)
+
+    def _started(self) -> _Writer:
+        if self._writer is None:
+            raise MigrationError("the migration was not begun", fix="Call begin() first.")
+        return self._writer
+
+
+class Follower(threading.Thread):
+    """Follows the source until it is stopped, and knows how far behind it is."""
+
+    def __init__(self, migration: KeyMigration, source: EtcdClient) -> None:
+        super().__init__(name="follower", daemon=True)
+        self._migration = migration
+        self._source = source
+        self._level = time.monotonic()
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._end: Callable[[], None] = lambda: None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Follow; the thread's own work."""
+        try:
+            while not self._stopped:
+                self._migration.follow(self._opened)
+        except Exception as error:  # noqa: BLE001 - it is raised where the thread is asked
+            self._error = error
+
+    def _opened(self, end: Callable[[], None]) -> None:
+        with self._lock:
+            self._end = end
+            if self._stopped:
+                end()
+
+    def lag(self) -> Lag:
+        """Return how far the target is behind.
+
+        :raises PachopsError: what ended the following.
+        """
+        self.check()
+        behind = max(0, self._source.status().revision - self._migration.applied)
+        now = time.monotonic()
+        if not behind:
+            self._level = now
+        return Lag(behind, now - self._level)
+
+    def check(self) -> None:
+        """Return while it follows.
+
+        :raises PachopsError: what ended it.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End it; what it has begun to apply is applied."""
+        with self._lock:
+            self._stopped = True
+            self._end()
+        self.join()
+
+
+class _Patience:
+    """Waits while an etcd is away, for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def wait(self, error: EtcdError) -> None:
+        """Return after a pause where ``error`` may pass, and time is left.
+
+        :raises EtcdError: where not.
+        """
+        if error.what != _AWAY or time.monotonic() >= self._until:
+            raise error
+        time.sleep(_PAUSE)
+
+
+class _Sent(NamedTuple):
+    """A transaction under way: the journal's version that it demands and value that it writes; ``result`` waits."""
+
+    version: int
+    journal: Journal
+    operations: Sequence[Put | Delete]
+    size: int
+    result: Callable[[], bool]
+
+
+class _Writer:
+    """Transactions into the target in one order, many under way at once."""
+
+    def __init__(self, etcd: EtcdClient, journal: Journal, version: int, patience: float) -> None:
+        """:param version: how often the journal's key was written since it was created."""
+        self._etcd = etcd
+        self._version = version
+        self._patience = patience
+        self._sent: deque[_Sent] = deque()
+        self._size = 0
+        self._unwritten = False
+        self.journal = journal
+        #: The revision of the last transaction that was applied.
+        self.applied = journal.revision
+        #: Is called, from any thread, when a transaction has to be sent again, which ``drain`` does.
+        self.refused: Callable[[], object] = lambda: None
+
+    def send(self, operations: Sequence[Put | Delete]) -> None:
+        """Apply ``operations`` after everything sent before; return as soon as they are on their way."""
+        size = sum(len(each.key) + len(each.value) for each in operations if isinstance(each, Put))
+        while self._sent and (len(self._sent) >= _UNDER_WAY or self._size + size > _BYTES_UNDER_WAY):
+            self._settle()
+        journal = self.journal
+        self._sent.append(
+            _Sent(self._version, journal, operations, size, self._begin(self._version, journal, operations))
+        )
+        self._version += 1
+        self._size += size
+        self._unwritten = False
+
+    def reach(self, revision: int, operations: Sequence[Put | Delete] = ()) -> None:
+        """Note that with ``operations`` the target has all up to ``revision``; without any, ``note`` writes that."""
+        self.journal = replace(self.journal, revision=revision)
+        self._unwritten = True
+        if operations:
+            self.send(operations)
+
+    def note(self) -> None:
+        """Write the journal where ``reach`` has not."""
+        if self._unwritten:
+            self.send([])
+
+    def drain(self) -> None:
+        """Return when everything is applied, and the journal says so."""
+        self.note()
+        while self._sent:
+            self._settle()
+
+    def close(self) -> None:
+        """Remove the journal, unless somebody else has written it."""
+        self.drain()
+        if not self._etcd.txn([AtVersion(JOURNAL, self._version)], [Delete(JOURNAL)]) and self._etcd.get(JOURNAL):
+            raise self._taken()
+
+    def _begin(self, version: int, journal: Journal, operations: Sequence[Put | Delete]) -> Callable[[], bool]:
+        def done(applied: bool) -> None:
+            if applied:
+                self.applied = journal.revision
+            else:
+                self.refused()
+
+        return self._etcd.begin_txn([AtVersion(JOURNAL, version)], [*operations, Put(JOURNAL, journal.dump())], done)
+
+    def _settle(self) -> None:
+        """Wait for the oldest transaction; where it was refused or lost, see to it that all under way are applied."""
+        applied = False
+        with contextlib.suppress(EtcdError):
+            applied = self._sent[0].result()
+        if applied:
+            self._size -= self._sent.popleft().size
+            return
+        for each in self._sent:
+            with contextlib.suppress(EtcdError):
+                each.result()
+        while self._sent:
+            self._repeat(self._sent[0])
+            self._size -= self._sent.popleft().size
+
+    def _repeat(self, sent: _Sent) -> None:
+        patience = _Patience(self._patience)
+        while True:
+            try:
+                found = self._etcd.get(JOURNAL)
+                version = found.version if found else 0
+                if found and version > sent.version and Journal.load(found.value).run == self.journal.run:
+                    self.applied = sent.journal.revision
+                    return
+                if version != sent.version:
+                    raise self._taken()
+                if self._begin(sent.version, sent.journal, sent.operations)():
+                    return
+            except EtcdError as error:
+                patience.wait(error)
+
+    def _taken(self) -> MigrationError:
+        return MigrationError(
+            "another migration writes to the same target",
+            where=self._etcd.endpoint,
+            why=f"its journal {JOURNAL.decode()} was changed by another run",
+            fix="Let one of them end, then run this again; it continues where the other one was.",
+        )
+
+
+def _copied(each: KeyValue) -> bool:
+    return kind_of(each.key, each.lease) in COPIED
+
+
+def _batches(found: Iterable[_Key], since: int) -> Iterator[list[_Key]]:
+    """Yield what to put, in transactions that keep the orders.
+
+    :param since: keys created after this revision are new to the target.
+    """
+    lists: dict[bytes, list[_Key]] = {}
+    for each in found:
+        lists.setdefault(listed_with(each.key), []).append(each)
+    chains = [chain for name, keys in lists.items() for chain in _chains(keys, order_of(name), since) if chain]
+    # The longest first: it decides how many transactions are needed.
+    waiting = [(-len(chain), number, 0) for number, chain in enumerate(chains)]
+    heapq.heapify(waiting)
+    while waiting:
+        batch: list[_Key] = []
+        size = 0
+        taken: list[tuple[int, int, int]] = []
+        while waiting:
+            left, number, position = waiting[0]
+            group = chains[number][position]
+            bytes_of = sum(len(each.key) + each.size for each in group)
+            if batch and (len(batch) + len(group) > _OPERATIONS or size + bytes_of > _BYTES):
+                break
+            heapq.heappop(waiting)
+            batch += group
+            size += bytes_of
+            if left < -1:
+                taken.append((left + 1, number, position + 1))
+        for rest in taken:
+            heapq.heappush(waiting, rest)
+        yield batch
+
+
+def _chains(keys: Sequence[_Key], order: Order, since: int) -> Iterator[list[list[_Key]]]:
+    """Yield the keys of one list in groups; those of one chain have to be put one after the other."""
+    created = _groups((each for each in keys if each.created > since), lambda each: each.created)
+    if Order.MODIFIED not in order:
+        yield created
+        # Where nothing is read in the order of modifications, what is there already may come in any.
+        yield from ([[each]] for each in keys if each.created <= since)
+        return
+    modified = _groups(keys, lambda each: each.modified)
+    yield modified if Order.CREATED not in order or modified == created else created + modified
+
+
+def _groups(keys: Iterable[_Key], revision: Callable[[_Key], int]) -> list[list[_Key]]:
+    return [list(group) for _unused, group in groupby(sorted(keys, key=revision), key=revision)]
+
+
+def digest(etcd: EtcdClient, revision: int = 0) -> RangeDigest:
+    """Return what all that is copied hashes to, with which keys of a list came before which, and which at once."""
+    revision = revision or etcd.status().revision
+    lists: dict[bytes, list[_Row]] = {}
+    count = 0
+    for each in etcd.range(b"", revision):
+        if _copied(each):
+            content = hashlib.sha256(b"%d:%b" % (each.lease, each.value)).digest()
+            row = _Row(each.key, content, each.create_revision, each.mod_revision)
+            lists.setdefault(listed_with(each.key), []).append(row)
+            count += 1
+    result = hashlib.sha256()
+    for name, rows in sorted(lists.items()):
+        order = order_of(name)
+        for flag, column in _COLUMNS.items():
+            if flag in order:
+                result.update(b"%d:%b" % (len(name), name))
+                rank, last = 0, 0
+                for at, row in sorted((column(row), row) for row in rows):
+                    rank += at != last
+                    last = at
+                    result.update(b"%d:%d:%b%b" % (rank, len(row.key), row.key, row.content))
+    return RangeDigest(count, result.hexdigest(), revision)
+
+
+class _Row(NamedTuple):
+    """A key as it is hashed; the key comes first, so that rows of one revision are in the order of their keys."""
+
+    key: bytes
+    content: bytes
+    created: int
+    modified: int
+
+
+_COLUMNS: Mapping[Order, Callable[[_Row], int]] = {
+    Order.CREATED: attrgetter("created"),
+    Order.MODIFIED: attrgetter("modified"),
+}

@@ -1,0 +1,502 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Restoring a backup into an installation, undoing that, and letting go of what was before.
+
+The order is what makes it safe.  Objects come first, while everything runs on: they never change, so more of them harm
+nobody, and pachd never sees metadata whose objects are not there.  Then pachd is paused, etcd stopped, its data set
+aside by renaming it on its own volume, the new data put in its place, etcd started and compared with the backup, and
+pachd started and asked.  Any failure puts the old data back.  Every step may be done again after a crash, and the
+journal in the cluster tells which ones were begun.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..backup.lock import Lock
+from ..backup.manifest import utc
+from ..backup.origin import EtcdAccess, etcd_of, objects_of
+from ..backup.sets import OpenedSet
+from ..backup.verify import Options as VerifyOptions
+from ..backup.verify import compare, verify
+from ..errors import BackupError, InputError, PachopsError
+from ..etcd.client import EtcdClient
+from ..installation import NAMESPACED, Installation, observe, pod_ready
+from ..kube import quiesce
+from ..kube.client import Ref
+from ..kube.wait import wait_for
+from ..pachd.files import connected
+from ..pachd.manifests import INSTALLATION_NAME
+from ..pachd.objects import Objects
+from ..pachd.state import State
+from ..progress import Progress
+from ..stores.keys import Spelling
+from ..stores.location import Access
+from . import journal as journals
+from . import objects as put
+from . import plan as plans
+from . import proof
+from .journal import Journal, Recorder
+from .members import Member, members_of, workload_of
+from .plan import Plan
+from .volumes import Volumes
+
+if TYPE_CHECKING:
+    from ..kube.client import Kube
+
+OPERATION = "restore"
+#: Verification before a restore; ``used`` compares only what is used, which every level does anyway.
+LEVELS = ("used", "digest", "restore", "deep")
+_POLL_TIMEOUT = 180.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore.
+
+    :param image: an image with Python, for the pods that hold etcd's volumes.
+    :param level: one of :data:`LEVELS`.
+    :param confirm: the name of the cluster whose metadata may be replaced by another cluster's.
+    :param version_skew: allow another minor version of Pachyderm.
+    :param token: an authentication token, where authentication is active.
+    :param access: and ``path``: the way to the target's objects, as for a backup.
+    :param verify: how to verify.
+    :param etcd_timeout: seconds for etcd to become ready, ``pachd_timeout`` for pachd.
+    """
+
+    image: str = "docker.io/pachops/runner:latest"
+    level: str = "digest"
+    confirm: str = ""
+    version_skew: bool = False
+    token: str = field(default="", repr=False)
+    access: Access | None = None
+    path: str = ""
+    verify: VerifyOptions = field(default_factory=VerifyOptions)
+    etcd_timeout: float = 300.0
+    pachd_timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    :param plan: None for an undo or a confirmation.
+    :param continued: whether a run that died was continued.
+    :param written: objects that were put back, and ``written_bytes``.
+    :param warnings: what a person should know.
+    """
+
+    changed: bool
+    journal: Journal
+    plan: Plan | None = None
+    continued: bool = False
+    written: int = 0
+    written_bytes: int = 0
+    paused: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+Connect = Callable[["Kube", str, str], AbstractContextManager[Any]]
+
+
+class Restorer:
+    """Restores into one namespace."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        options: Options | None = None,
+        *,
+        etcd: EtcdAccess | None = None,
+        progress: Progress | None = None,
+        etcds: Callable[..., AbstractContextManager[tuple[EtcdClient, str]]] = etcd_of,
+        connect: Connect = connected,
+        now: Callable[[], dt.datetime] = plans.now,
+        settling: float = 60.0,
+    ) -> None:
+        """:param etcds: and ``connect``: how etcd and pachd are reached.
+        :param settling: seconds for which pachd may refuse until it has found its etcd.
+        """
+        self._kube = kube
+        self._namespace = namespace
+        self._options = options or Options()
+        self._access = etcd or EtcdAccess()
+        self._progress = progress or Progress()
+        self._etcds = etcds
+        self._connect = connect
+        self._now = now
+        self._settling = settling
+
+    # What would be done
+
+    def plan(self, opened: OpenedSet, level: str = "", state: State | None = None) -> Plan:
+        """Return what a restore would do, and everything for which it would be refused.
+
+        :param level: the level to which the backup is verified.
+        :param state: the backup's state, for cron ticks.
+        """
+        self._progress.stage("plan", opened.where)
+        installation = self._observe()
+        target = plans.look(self._kube, installation, self._reach)
+        manifest = opened.manifest
+        found = plans.problems(manifest, target, version_skew=self._options.version_skew)
+        survey, where = None, ""
+        try:
+            place = self._place(installation)
+            where = place.store.where
+            survey = put.survey(place, opened)
+            anothers = plans.bucket_is_anothers(manifest, target, survey)
+            found += [anothers] if anothers else []
+        except PachopsError as error:
+            found.append(str(error))
+        own, made = installation.deployment_id, manifest.source.cluster_deployment_id
+        return Plan(
+            self._namespace,
+            manifest,
+            level,
+            target,
+            survey,
+            tuple(found),
+            proof.missed_ticks(state, self._now()) if state else {},
+            plans.difference(manifest, target),
+            tuple(each for each in (target.cluster_id, self._namespace) if each),
+            made if made and made != own else "",
+            opened.where,
+            where,
+        )
+
+    def journal(self) -> Journal:
+        """Return how far the last restore has come."""
+        return journals.read(self._kube, self._namespace)
+
+    # The three operations
+
+    def restore(self, opened: OpenedSet, level: str = "", *, lock_wait: float = 0.0) -> Outcome:
+        """Restore a backup, or continue a restore of it that died.
+
+        :raises InputError: it is refused; nothing was changed.
+        :raises PachopsError: it failed; the old state is back, or the message says what is not.
+        """
+        with tempfile.TemporaryDirectory(prefix="pachops-", dir=self._options.verify.workdir or None) as place:
+            self._verify(opened)
+            snapshot = opened.snapshot_file(Path(place))
+            content = Objects(opened.objects, Spelling.DIRECTORY)
+            with (
+                State.open(snapshot, content, opened.manifest.etcd.revision) as state,
+                Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock,
+            ):
+                wanted = proof.expected(state)
+                recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
+                if recorder.journal.state == "undoing":
+                    self._roll_back(recorder)
+                plan = self.plan(opened, level, state)
+                plans.refuse(plan, self._options.confirm, recorder.journal)
+                return self._carry_out(opened, plan, wanted, recorder)
+
+    def undo(self, *, lock_wait: float = 0.0) -> Outcome:
+        """Put back what the last restore has set aside; what it restored is kept beside it until it is confirmed."""
+        with Lock(self._kube, self._namespace, "undo of a restore", wait=lock_wait) as lock:
+            journal = self.journal()
+            if journal.state not in (*journals.UNFINISHED, "restored"):
+                return Outcome(False, journal)
+            recorder = Recorder(self._kube, self._namespace, journal, lock.check, self._now)
+            self._roll_back(recorder)
+            return Outcome(True, recorder.journal)
+
+    def confirm(self, *, lock_wait: float = 0.0) -> Outcome:
+        """Delete what restores have set aside; there is no undo after it."""
+        with Lock(self._kube, self._namespace, "confirmation of a restore", wait=lock_wait) as lock:
+            journal = self.journal()
+            if journal.unfinished:
+                raise InputError(
+                    "a restore that is not finished cannot be confirmed",
+                    where=f"namespace {self._namespace}",
+                    why=f"it died at the step '{journal.last}'",
+                    fix="Run the restore again to continue it, or undo it.",
+                )
+            if not journal.id or journal.state == "confirmed":
+                return Outcome(False, journal)
+            recorder = Recorder(self._kube, self._namespace, journal, lock.check, self._now)
+            installation = self._observe()
+            running = {pod["metadata"]["name"]: pod for pod in installation.pods("etcd")}
+            members = tuple(
+                dataclasses.replace(each, node=_node(running, each.pod) or each.node)
+                for each in members_of(installation)
+            )
+            with recorder.step("confirm"), self._volumes(installation, members, journal) as volumes:
+                volumes.drop([*journal.kept, journal.id])
+            recorder.write(state="confirmed", kept=[])
+            return Outcome(True, recorder.journal)
+
+    # Steps
+
+    def _verify(self, opened: OpenedSet) -> None:
+        if self._options.level not in LEVELS:
+            raise InputError("there is no such level of verification", where=self._options.level)
+        if self._options.level == "used":
+            if opened.manifest.encryption:
+                opened.unlock()
+            return
+        self._progress.stage("verify", opened.where)
+        found = verify(opened, self._options.level, self._options.verify, self._progress)
+        if not found.passed:
+            raise BackupError(
+                "the backup is damaged and is not restored",
+                where=opened.where,
+                why="; ".join(found.findings),
+                fix="Nothing was changed. Restore another one; latest-verified is the newest that was proven.",
+            )
+
+    def _carry_out(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> Outcome:
+        continued = recorder.journal.state == "running"
+        if not continued:
+            recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
+        try:
+            written = self._objects(opened, plan, recorder)
+            warnings = self._exchange(opened, plan, wanted, recorder)
+        except PachopsError as error:
+            self._fail(error, recorder)
+        recorder.write(state="restored")
+        seconds = self._seconds(recorder.journal)
+        return Outcome(True, recorder.journal, plan, continued, *written, seconds, tuple(warnings))
+
+    def _begin(self, plan: Plan, last: Journal) -> Journal:
+        """Return the journal of a new restore, with everything that an undo needs."""
+        installation = plan.target.installation
+        pause = quiesce.paused_of(installation.pachd)
+        etcd = workload_of(installation)
+        kept = [*last.kept, *([last.id] if last.state in ("restored", "undone") and last.id else [])]
+        return Journal(
+            id=f"{self._now().strftime('%Y%m%dt%H%M%S')}-{secrets.token_hex(2)}",
+            backup=plan.manifest.id,
+            cluster_id=plan.manifest.cluster_id,
+            state="running",
+            started=utc(self._now()),
+            before={
+                "etcd_replicas": int(etcd["spec"].get("replicas") or 0) or len(plan.target.members),
+                "etcd_ready": plan.target.answers,
+                "paused": pause.annotation() if pause else "",
+                "pachd_ready": bool(installation.ready_pod("pachd")),
+                "deployment_id": installation.deployment_id,
+            },
+            kept=kept,
+        )
+
+    def _objects(self, opened: OpenedSet, plan: Plan, recorder: Recorder) -> tuple[int, int]:
+        with recorder.step("objects"):
+            self._progress.stage("objects", plan.bucket)
+            place = self._place(plan.target.installation)
+            return put.put_back(place, opened, plan.survey or put.survey(place, opened), self._progress)
+
+    def _exchange(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> list[str]:
+        installation, members = plan.target.installation, plan.target.members
+        with recorder.step("pause"):
+            self._progress.stage("pause", f"namespace {self._namespace}")
+            quiesce.pause(self._kube, self._namespace, OPERATION, progress=self._progress)
+            again = put.survey(self._place(installation), opened)
+            if again.missing:
+                raise BackupError(
+                    "objects vanished from the bucket while the restore began",
+                    where=plan.bucket,
+                    why=f"{len(again.missing)} of them, {again.missing[0].name} for one: something deletes them",
+                    fix="Find out what does (a lifecycle rule, a garbage collection), then restore again.",
+                )
+        with recorder.step("stop etcd"):
+            self._progress.stage("stop etcd")
+            self._scale_etcd(installation, 0)
+        with self._volumes(installation, members, recorder.journal) as volumes:
+            with recorder.step("receive"):
+                self._progress.stage("snapshot", "bringing it to etcd's volumes")
+                volumes.receive(opened)
+            with recorder.step("make"):
+                self._progress.stage("snapshot", "making etcd's data of it")
+                volumes.make()
+            with recorder.step("exchange"):
+                volumes.swap()
+        with recorder.step("start etcd"):
+            self._progress.stage("start etcd")
+            self._scale_etcd(installation, int(recorder.journal.before["etcd_replicas"]))
+        with recorder.step("compare"):
+            self._compare(opened, len(members))
+        with recorder.step("identity"):
+            if plan.deployment_id:
+                self._identify(plan.deployment_id)
+        with recorder.step("resume"):
+            self._progress.stage("start pachd")
+            quiesce.resume(self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress)
+        with recorder.step("ask pachd"):
+            return self._ask(wanted, plan)
+
+    def _compare(self, opened: OpenedSet, members: int) -> None:
+        self._progress.stage("compare", "etcd with the backup")
+        installation = self._observe()
+        ready = [pod for pod in installation.pods("etcd") if pod_ready(pod)]
+        differences = []
+        if len(ready) < members:
+            differences.append(f"{len(ready)} of {members} members of etcd are ready")
+        for pod in ready:
+            alone = dataclasses.replace(installation, objects={**installation.objects, "Pod": [pod]})
+            with self._reach(self._kube, alone) as (etcd, _transport):
+                differences += [f"{pod['metadata']['name']}: {each}" for each in compare(etcd, opened.manifest.etcd)]
+        if differences:
+            raise BackupError("the restored etcd is not what the backup says", why="; ".join(differences))
+
+    def _ask(self, wanted: proof.Expected, plan: Plan) -> list[str]:
+        self._progress.stage("ask pachd")
+        version = str(plan.target.installation.settings().get("version") or "")
+        deployment_id = plan.deployment_id or plan.target.installation.deployment_id
+
+        def connect() -> AbstractContextManager[Any]:
+            return self._connect(self._kube, self._namespace, self._options.token)
+
+        try:
+            differences = list(proof.ask(connect, wanted, version, deployment_id, settling=self._settling))
+        except PachopsError as error:
+            if "no authentication token" in error.why and not self._options.token:
+                return ["pachd was not asked for files and pipelines: authentication is active, and no token was given"]
+            raise
+        if differences:
+            raise BackupError("pachd does not serve what the backup holds", why="; ".join(differences))
+        return [f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why != proof.EMPTY]
+
+    def _fail(self, error: PachopsError, recorder: Recorder) -> None:
+        """Put the old state back, and raise the error with what became of it."""
+        recorder.write(reason=str(error))
+        try:
+            self._roll_back(recorder)
+        except PachopsError as second:
+            raise type(error)(
+                error.what,
+                where=error.where,
+                why=f"{error.why}; and the old state could not be put back: {second}",
+                fix=f"Nothing is lost: {journals.reference(self._namespace)} tells how far it came. Mend what is in "
+                "the way, and run the undo (restore_action=undo) or the restore again.",
+            ) from error
+        raise type(error)(
+            error.what, where=error.where, why=error.why, fix=f"The old state is back and runs. {error.fix}".strip()
+        ) from error
+
+    def _roll_back(self, recorder: Recorder) -> None:
+        """Bring back what was before the first step; each part may be done again."""
+        journal, before = recorder.journal, recorder.journal.before
+        recorder.write(state="undoing")
+        self._progress.stage("undo", f"restore {journal.id}")
+        if journal.begun("pause"):
+            quiesce.pause(self._kube, self._namespace, OPERATION, progress=self._progress)
+        installation = self._observe()
+        if journal.begun("stop etcd"):
+            with recorder.step("undo: stop etcd"):
+                self._scale_etcd(installation, 0)
+            if journal.begun("receive"):
+                with (
+                    recorder.step("undo: exchange"),
+                    self._volumes(installation, members_of(installation), journal) as volumes,
+                ):
+                    volumes.undo()
+            with recorder.step("undo: start etcd"):
+                self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))
+        if journal.begun("identity") and before["deployment_id"] != self._observe().deployment_id:
+            self._identify(before["deployment_id"])
+        if journal.begun("pause"):
+            with recorder.step("undo: resume"):
+                self._resume_as_before(before)
+        recorder.write(state="undone")
+
+    def _resume_as_before(self, before: dict[str, Any]) -> None:
+        if before["paused"]:
+            # It was deployed, and never started, or somebody else had paused it: so it stays.
+            annotations = {quiesce.PAUSED_ANNOTATION: before["paused"]}
+            self._kube.merge(quiesce.pachd_ref(self._namespace), {"metadata": {"annotations": annotations}})
+            return
+        quiesce.resume(
+            self._kube,
+            self._namespace,
+            timeout=self._options.pachd_timeout,
+            progress=self._progress,
+            wait=bool(before["pachd_ready"]),
+        )
+
+    # Parts
+
+    def _observe(self) -> Installation:
+        return observe(self._kube, self._namespace, NAMESPACED)
+
+    def _place(self, installation: Installation) -> put.Place:
+        store, spellings, root = objects_of(installation, self._options.access, self._options.path)
+        return put.Place(store, spellings[0], spellings[1:], root)
+
+    def _reach(self, kube: Kube, installation: Installation) -> AbstractContextManager[tuple[EtcdClient, str]]:
+        return self._etcds(kube, installation, self._access)
+
+    @contextmanager
+    def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Iterator[Volumes]:
+        volumes = Volumes(
+            self._kube,
+            installation,
+            members,
+            journal.id,
+            self._options.image,
+            timeout=self._options.etcd_timeout,
+            progress=self._progress,
+        )
+        with volumes:
+            yield volumes
+
+    def _scale_etcd(self, installation: Installation, replicas: int, *, wait: bool = True) -> None:
+        etcd = workload_of(installation)
+        ref = Ref.of(etcd, self._namespace)
+        self._kube.scale(ref, replicas)
+        if replicas:
+            if wait:
+                wait_for(self._kube, ref, self._options.etcd_timeout, self._progress)
+            return
+        _await_end(self._kube, self._namespace, etcd, self._progress)
+
+    def _identify(self, deployment_id: str) -> None:
+        """Give the installation the deployment id that users' pachctl remember: in the record, and to pachd."""
+        record = Ref("v1", "ConfigMap", self._namespace, INSTALLATION_NAME)
+        if self._kube.get(record) is not None:
+            self._kube.merge(record, {"data": {"cluster-deployment-id": deployment_id}})
+        ref = quiesce.pachd_ref(self._namespace)
+        pachd = self._kube.get(ref)
+        if pachd is None:
+            return
+        containers = pachd["spec"]["template"]["spec"]["containers"]
+        for container in containers:
+            for variable in container.get("env") or []:
+                if variable["name"] == "CLUSTER_DEPLOYMENT_ID":
+                    variable["value"] = deployment_id
+        self._kube.merge(ref, {"spec": {"template": {"spec": {"containers": containers}}}})
+
+    @staticmethod
+    def _seconds(journal: Journal) -> float:
+        """Return how long it was paused."""
+        times = {each["step"]: each for each in journal.steps}
+        with suppress(KeyError, ValueError):
+            begun = dt.datetime.fromisoformat(times["pause"]["begun"].replace("Z", "+00:00"))
+            done = dt.datetime.fromisoformat(times["resume"]["done"].replace("Z", "+00:00"))
+            return (done - begun).total_seconds()
+        return 0.0
+
+
+def _node(running: dict[str, Any], pod: str) -> str:
+    """Return the node of a member's running pod, empty where it has none."""
+    own = (each for name, each in running.items() if name == pod or name.startswith(f"{pod}-"))
+    return next((str(each["spec"].get("nodeName", "")) for each in own), "")
+
+
+def _await_end(kube: Kube, namespace: str, etcd: dict[str, Any], progress: Progress) -> None:
+    selector = ",".join(f"{key}={value}" for key, value in etcd["spec"]["selector"]["matchLabels"].items())
+    quiesce.await_no_pods(kube, namespace, selector, "etcd", _POLL_TIMEOUT, progress)
+
+
+__all__ = ["LEVELS", "Connect", "Options", "Outcome", "Restorer"]

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""How far a restore has come, kept in the cluster: a ConfigMap with one entry before and one after each step.
+
+Whoever comes after a run that died reads in it what that run was about to do, and what was before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from ..backup.manifest import utc
+from ..errors import ClusterError
+from ..kube.client import Ref
+from ..pachd.manifests import MANAGED_BY, MANAGER, RESTORE_JOURNAL
+
+if TYPE_CHECKING:
+    from ..kube.client import Kube
+
+#: States: ``running`` (or died), ``undoing``, ``restored`` (what was before is kept), ``undone``, ``confirmed``.
+UNFINISHED = ("running", "undoing")
+
+
+@dataclass
+class Journal:
+    """One restore.
+
+    :param id: of the restore, part of the names of what it sets aside.
+    :param backup: id of the backup, with ``cluster_id``.
+    :param before: what an undo needs: replicas of etcd, whether pachd ran, its deployment id.
+    :param steps: names of steps with ``begun`` and ``done`` times, in the order in which they were begun.
+    :param kept: ids of restores whose old data is still set aside, this one not included.
+    """
+
+    id: str = ""
+    backup: str = ""
+    cluster_id: str = ""
+    state: str = ""
+    started: str = ""
+    before: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, str]] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run died in the middle of it."""
+        return self.state in UNFINISHED
+
+    def begun(self, step: str) -> bool:
+        """Return whether the step was begun, by this run or one that died."""
+        return any(each["step"] == step for each in self.steps)
+
+    @property
+    def last(self) -> str:
+        """The step that was begun last."""
+        return self.steps[-1]["step"] if self.steps else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as modules return it."""
+        return asdict(self)
+
+
+def reference(namespace: str) -> Ref:
+    """Return the reference to a namespace's journal."""
+    return Ref("v1", "ConfigMap", namespace, RESTORE_JOURNAL)
+
+
+def read(kube: Kube, namespace: str) -> Journal:
+    """Return the journal of the last restore, an empty one where there was none.
+
+    :raises ClusterError: it cannot be read.
+    """
+    found = kube.get(reference(namespace))
+    if found is None:
+        return Journal()
+    try:
+        data: Mapping[str, Any] = json.loads(found["data"]["journal"])
+        return Journal(**data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ClusterError(
+            "the journal of the last restore cannot be read",
+            where=str(reference(namespace)),
+            why=f"{type(error).__name__}: {error}",
+            fix="It was changed by hand. Look at the volume's pachops-restore-* directories before deleting it.",
+        ) from None
+
+
+class Recorder:
+    """Writes the journal; a context manager per step."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        journal: Journal,
+        check: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        """:param check: raises when the work has to end, because the lock was lost."""
+        self._kube = kube
+        self._namespace = namespace
+        self.journal = journal
+        self._check = check
+        self._now = now
+
+    def write(self, **changes: Any) -> None:
+        """Write it, with these members changed."""
+        for key, value in changes.items():
+            setattr(self.journal, key, value)
+        ref = reference(self._namespace)
+        labels = {MANAGED_BY: MANAGER, "suite": "pachyderm"}
+        obj = {
+            "apiVersion": ref.api_version,
+            "kind": ref.kind,
+            "metadata": {"name": ref.name, "namespace": ref.namespace, "labels": labels},
+            "data": {"journal": json.dumps(self.journal.as_dict(), indent=1, sort_keys=True)},
+        }
+        self._kube.apply(obj, force=True)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Note that a step is begun, and that it is done; where it fails, the second is missing."""
+        self._check()
+        entry = {"step": name, "begun": utc(self._now()), "done": ""}
+        self.journal.steps = [*(each for each in self.journal.steps if each["step"] != name), entry]
+        self.write()
+        yield
+        entry["done"] = utc(self._now())
+        self.write()

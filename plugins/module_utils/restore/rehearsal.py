@@ -1,0 +1,353 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Restoring a backup into an installation that nobody uses, proving it there, and taking it away again.
+
+Only the backup store is read.  Objects go into a directory of this host, never into a bucket, since two live
+installations on one bucket destroy each other's objects at the first garbage collection.  No worker starts: the
+pipelines would process, and send away, data a second time; their pods need a service account, which the rehearsal's
+namespace lacks.  Each rehearsal leaves a record in the store::
+
+    <cluster id>/rehearsals/<UTC time>.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..backup.manifest import SNAPSHOT, utc
+from ..errors import InputError, PachopsError
+from ..kube.client import Ref
+from ..pachd import deployment
+from ..pachd.manifests import INSTALLATION_LABEL, MANAGED_BY, MANAGER, STORAGE_SECRET, WORKER_ACCOUNT
+from ..pachd.settings import Settings
+from ..progress import Progress
+from ..stores.base import ObjectExists, ObjectMissing, Store
+from .engine import Options, Outcome, Restorer
+
+if TYPE_CHECKING:
+    from ..backup.sets import OpenedSet
+    from ..kube.client import Kube
+
+#: On the Namespace, and the name of a file in the directory: what may be taken away without asking.
+REHEARSAL_LABEL = "pachops.io/rehearsal"
+MARKER = ".pachops-rehearsal"
+SCHEMA = 1
+_STAMP = "%Y%m%dT%H%M%SZ"
+_RECORD = re.compile(r"\d{8}T\d{6}Z\.json")
+_GONE = 300.0  # seconds until a namespace has to be gone
+_SNAPSHOTS = 3  # of these, decompressed, fit beside the objects: the file, etcd's data, its log
+_SMALL = {part: {"requests": {"cpu": "50m", "memory": "256M"}} for part in ("pachd", "etcd")}
+
+Restorers = Callable[["Kube", str, Options, Progress], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a rehearsal; ``bytes`` is what it moved, 0 where it moved nothing of note."""
+
+    name: str
+    seconds: float
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of a rehearsal.
+
+    :param stages: deploying, the restore's own steps, and taking away.
+    :param restore_seconds: from the begin of the restore to pachd's last answer: what a real one would take here.
+    :param proven: what was proven, in words.
+    :param error: why it failed, empty where it passed.
+    """
+
+    cluster_id: str
+    backup_id: str
+    started: dt.datetime
+    passed: bool
+    stages: tuple[Stage, ...] = ()
+    restore_seconds: float = 0.0
+    proven: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    removed: bool = True
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as its record has it."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self), "started": utc(self.started)}
+
+    def table(self) -> list[str]:
+        """Return it as lines for a person."""
+        width = max((len(stage.name) for stage in self.stages), default=0)
+        lines = [f"Rehearsal of backup {self.backup_id}: {'passed' if self.passed else 'FAILED'}"]
+        lines += [
+            f"  {stage.name:<{width}}  {stage.seconds:8.1f} s" + (f"  {stage.bytes:>15,} bytes" if stage.bytes else "")
+            for stage in self.stages
+        ]
+        lines += [f"  ✔ {text}" for text in self.proven]
+        lines += [f"  ! {text}" for text in self.warnings]
+        if self.passed:
+            lines.append(f"  A restore of it takes about {self.restore_seconds:.0f} s here.")
+        if self.error:
+            lines.append(f"  ✗ {self.error}")
+        if not self.removed:
+            lines.append("  ! The rehearsal's namespace and directory are still there.")
+        return lines
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to rehearse.
+
+    :param namespace: must not exist, or be what a rehearsal that died has left.
+    :param directory: of this host, where the cluster's only node is; likewise.
+    :param settings: further options of ``pachyderm_deploy``, such as ``images``.
+    :param restore: options of the restore.
+    :param keep: leave it there to look at.
+    """
+
+    namespace: str = "pachyderm-rehearsal"
+    directory: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    restore: Options = field(default_factory=Options)
+    keep: bool = False
+
+    @property
+    def place(self) -> Path:
+        """The directory."""
+        return Path(self.directory or f"/var/pachyderm/{self.namespace}")
+
+
+def _restorer(kube: Kube, namespace: str, options: Options, progress: Progress) -> Restorer:
+    return Restorer(kube, namespace, options, progress=progress)
+
+
+def rehearse(
+    kube: Kube,
+    opened: OpenedSet,
+    level: str,
+    wish: Wish,
+    *,
+    progress: Progress | None = None,
+    restorers: Restorers = _restorer,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.timezone.utc),
+) -> Rehearsal:
+    """Restore a backup, prove it, and take the installation away again, also where something fails.
+
+    :param level: the level to which the backup is verified.
+    :raises InputError: the namespace or the directory is somebody's, or there is too little space; nothing was made.
+    """
+    progress = progress or Progress()
+    settings = _settings(opened, wish)
+    refuse(kube, opened, wish)
+    watch = _Watch()
+    manifest = opened.manifest
+    figures = {
+        "snapshot": manifest.file(SNAPSHOT).raw_size,
+        "objects": manifest.objects.count,
+        "objects_bytes": manifest.objects.bytes,
+        "keys": manifest.etcd.key_count,
+    }
+    started, error, removed = now(), "", True
+    outcome: Outcome | None = None
+    seconds = 0.0
+    try:
+        with watch.stage("what an earlier rehearsal left"):
+            _remove(kube, wish, progress)
+        with watch.stage("deploy"):
+            _deploy(kube, settings, wish, manifest.source.cluster_deployment_id, progress)
+        begun = time.monotonic()
+        outcome = restorers(kube, wish.namespace, _options(wish), progress).restore(opened, level)
+        seconds = time.monotonic() - begun
+    except PachopsError as refusal:
+        error = str(refusal)
+    finally:
+        if outcome is not None:
+            watch.add(_steps(outcome, figures["snapshot"]))
+        if wish.keep:
+            removed = False
+        else:
+            with suppress(PachopsError, OSError), watch.stage("take away"):
+                removed = False
+                _remove(kube, wish, progress)
+                removed = True
+    proven = _proven(opened, outcome, level) if outcome is not None else ()
+    return Rehearsal(
+        manifest.cluster_id,
+        manifest.id,
+        started,
+        not error,
+        tuple(watch.stages),
+        round(seconds, 1),
+        proven,
+        outcome.warnings if outcome else (),
+        error,
+        removed,
+        figures,
+    )
+
+
+def refuse(kube: Kube, opened: OpenedSet, wish: Wish) -> None:
+    """:raises InputError: when the namespace or the directory is somebody's, or there is too little space."""
+    reasons = []
+    namespace = kube.get(Ref("v1", "Namespace", None, wish.namespace))
+    if namespace is not None and not _marked(namespace):
+        reasons.append(f"namespace {wish.namespace} exists and was not made by a rehearsal")
+    place = wish.place
+    if place.exists() and any(place.iterdir()) and not (place / MARKER).exists():
+        reasons.append(f"the directory {place} holds something that no rehearsal put there")
+    if len(place.parts) < 3:
+        reasons.append(f"the directory {place} is too close to the root")
+    manifest = opened.manifest
+    needed = manifest.objects.bytes + _SNAPSHOTS * manifest.file(SNAPSHOT).raw_size
+    above = next((parent for parent in (place, *place.parents) if parent.exists()), Path("/"))
+    free = shutil.disk_usage(above).free
+    if free < needed:
+        reasons.append(f"{above} has {free:,} bytes free, and the backup needs {needed:,}")
+    if reasons:
+        raise InputError(
+            "the rehearsal is not begun",
+            where=f"namespace {wish.namespace}",
+            why="; ".join(reasons),
+            fix="Nothing was changed. Choose another namespace or directory.",
+        )
+
+
+def _settings(opened: OpenedSet, wish: Wish) -> Settings:
+    """Return the settings of the rehearsal's installation: the backup's versions, on a directory of this host."""
+    source = opened.manifest.source
+    images = dict((opened.cluster().get("settings") or {}).get("images") or {})
+    given = dict(wish.settings)
+    images |= {part: image for part, image in (given.pop("images", None) or {}).items() if image}
+    return Settings.parse(
+        {
+            "resources": _SMALL,
+            "version": source.pachyderm_version,
+            **given,
+            "images": {part: image for part, image in images.items() if image},
+            "namespace": wish.namespace,
+            "backend": "local",
+            "host_path": str(wish.place),
+            "cluster_deployment_id": source.cluster_deployment_id,
+            "dash": False,
+        }
+    )
+
+
+def _options(wish: Wish) -> Options:
+    return dataclasses.replace(wish.restore, path=str(wish.place / "pachd"), access=None)
+
+
+def _deploy(kube: Kube, settings: Settings, wish: Wish, deployment_id: str, progress: Progress) -> None:
+    place = wish.place
+    (place / "pachd").mkdir(parents=True, exist_ok=True)
+    (place / MARKER).write_text(f"{deployment_id}\n", encoding="utf-8")
+    labels = {MANAGED_BY: MANAGER, INSTALLATION_LABEL: wish.namespace, REHEARSAL_LABEL: "true"}
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": wish.namespace, "labels": labels}})
+    secret = Ref("v1", "Secret", wish.namespace, STORAGE_SECRET)
+    metadata = {"name": secret.name, "namespace": secret.namespace, "labels": {"suite": "pachyderm"}}
+    kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    deployment.deploy(
+        kube,
+        settings,
+        paused=True,
+        etcd_timeout=wish.restore.etcd_timeout,
+        pachd_timeout=wish.restore.pachd_timeout,
+        progress=progress,
+    )
+    # Without it no worker's pod can be made, whatever pachd's master does about its pipelines.
+    kube.delete(Ref("v1", "ServiceAccount", wish.namespace, WORKER_ACCOUNT), wait=30)
+
+
+def _remove(kube: Kube, wish: Wish, progress: Progress) -> None:
+    """Delete namespace and directory, each only where a rehearsal has made it."""
+    ref = Ref("v1", "Namespace", None, wish.namespace)
+    namespace = kube.get(ref)
+    if namespace is not None and _marked(namespace):
+        progress.stage("take away", f"namespace {wish.namespace}")
+        kube.delete(ref, wait=_GONE)
+    if (wish.place / MARKER).exists():
+        # The marker last: what is cut off here is still known as a rehearsal's.
+        for each in wish.place.iterdir():
+            if each.name != MARKER:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+        shutil.rmtree(wish.place)
+
+
+def _marked(namespace: Mapping[str, Any]) -> bool:
+    return bool((namespace["metadata"].get("labels") or {}).get(REHEARSAL_LABEL) == "true")
+
+
+def _steps(outcome: Outcome, snapshot: int) -> list[Stage]:
+    """Return the restore's own steps, from its journal."""
+    moved = {"objects": outcome.written_bytes, "receive": snapshot}
+    stages = []
+    for step in outcome.journal.steps:
+        with suppress(ValueError, KeyError):
+            begun, done = (dt.datetime.fromisoformat(step[which].replace("Z", "+00:00")) for which in ("begun", "done"))
+            name = step["step"]
+            stages.append(Stage(f"restore: {name}", (done - begun).total_seconds(), moved.get(name, 0)))
+    return stages
+
+
+def _proven(opened: OpenedSet, outcome: Outcome, level: str) -> tuple[str, ...]:
+    manifest = opened.manifest
+    return (
+        f"the backup, verified to level {level or 'none'} before",
+        f"{manifest.objects.count} objects, {outcome.written} of them put back, before pachd's first start",
+        f"etcd: {manifest.etcd.key_count} keys at revision {manifest.etcd.revision}, with the same hash",
+        f"pachd: cluster {manifest.cluster_id}, a file of every repo that has one, and the state of every pipeline",
+    )
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+
+    def add(self, stages: list[Stage]) -> None:
+        self.stages += stages
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages.append(Stage(name, round(time.monotonic() - begun, 1)))
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+def record(store: Store, rehearsal: Rehearsal) -> str:
+    """Write a rehearsal's record, and return its key.
+
+    :raises StorageError: when the store refuses.
+    """
+    key = f"{rehearsal.cluster_id}/rehearsals/{rehearsal.started.astimezone(dt.timezone.utc).strftime(_STAMP)}.json"
+    with suppress(ObjectExists):
+        text = json.dumps(rehearsal.as_dict(), indent=2, sort_keys=True) + "\n"
+        store.write(key, [text.encode()], if_absent=True)
+    return key
+
+
+def newest(store: Store, cluster_id: str) -> dict[str, Any]:
+    """Return the newest rehearsal's record, empty where there is none or it cannot be read."""
+    prefix = f"{cluster_id}/rehearsals/"
+    keys = [each.key for each in store.list(prefix) if _RECORD.fullmatch(each.key.removeprefix(prefix))]
+    for key in sorted(keys, reverse=True):
+        with suppress(ValueError, KeyError, TypeError, ObjectMissing):
+            document = json.loads(b"".join(store.read(key)))
+            if document["schema"] == SCHEMA:
+                return dict(document)
+    return {}
