@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 from dataclasses import dataclass, field
 from functools import partial
