@@ -21,6 +21,7 @@ from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_COPY_LIMIT = 5 << 30  # bytes: what one CopyObject takes
 _NO_CONDITIONS = ("NotImplemented", "501")
 _DENIED = ("AccessDenied", "403", "Forbidden")
 #: What an operation needs where it is not called like the action.
@@ -237,6 +238,24 @@ class S3Store(Store):
         page = self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=prefix, **more)
         found = [(item["Key"], item["Size"], item.get("ETag", "").strip('"')) for item in page.get("Contents", ())]
         return found, page.get("NextContinuationToken", "")
+
+    def copy_from(self, source: Store, source_key: str, key: str, size: int) -> bool:
+        here, there = self._options, getattr(source, "_options", None)
+        same = isinstance(there, S3Options) and (here.endpoint, here.region, here.access_key) == (
+            there.endpoint,
+            there.region,
+            there.access_key,
+        )
+        if not isinstance(there, S3Options) or not same or size > _COPY_LIMIT:
+            return False
+        extra = {"ACL": here.acl} if here.acl else {}
+        origin = {"Bucket": there.bucket, "Key": source_key}
+        try:
+            self._client.copy_object(Bucket=here.bucket, Key=key, CopySource=origin, **extra)
+        except self._errors:
+            # Buckets of one service may have different owners; reading and writing tells the reason better.
+            return False
+        return True
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         try:
