@@ -30,6 +30,7 @@ options:
         C(s3://bucket/prefix) or C(gs://bucket/prefix).
       - Without it backups are not looked at.
     type: str
+    required: false
     default: ""
   backup_max_age:
     description: Seconds after which the newest verified backup is too old; without it none is.
