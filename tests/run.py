@@ -41,7 +41,7 @@ LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
 # This one brings up a cluster of its own.
 SCENARIOS_FIRST = ("local_cluster",)
-# This one ends processes of the cluster that all use.
+# This one kills the API server once.
 SCENARIOS_RESTLESS = ("client",)
 # Before the lanes: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
