@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -232,3 +233,75 @@ def test_denied_permissions_of_cloud_storage_are_named(
     denied = open_location(location, access)
     with pytest.raises(PachopsError, match=r"403.*(get|create)"):
         back_up(origin(etcd, denied, "gcs"), denied, Wishes())
+
+
+#: What backing up needs in S3, by the bucket in which it does.
+VERBS = {
+    "source": ["s3:ListBucket", "s3:GetObject"],
+    "backups": ["s3:ListBucket", "s3:GetObject", "s3:PutObject"],
+}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[str, Any]]:
+    """S3 that asks IAM, and a client of IAM that it does not ask about."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    iam = boto3.client(
+        "iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
+    )
+    yield endpoint, iam
+    requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10)
+    server.stop()
+
+
+def grants(verbs: dict[str, list[str]]) -> str:
+    """Return a policy with these verbs, each on its bucket or on what is in it."""
+    statements = [
+        {
+            "Effect": "Allow",
+            "Action": verb,
+            "Resource": f"arn:aws:s3:::{bucket}" + ("" if verb == "s3:ListBucket" else "/*"),
+        }
+        for bucket, granted in verbs.items()
+        for verb in granted
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def test_each_verb_of_s3_is_needed_and_named(guarded: tuple[str, Any], etcd: EtcdClient) -> None:
+    endpoint, iam = guarded
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
+    admin = s3_client(endpoint, "t", "t")
+    for bucket in VERBS:
+        admin.create_bucket(Bucket=bucket, **place)
+    admin.put_object(Bucket="source", Key=key_of("block/a", Spelling.PLAIN), Body=b"a")
+    lacking = [(bucket, verb) for bucket, verbs in VERBS.items() for verb in verbs]
+    users: dict[tuple[str, str] | None, Access] = {}
+    for number, missing in enumerate([None, *lacking]):
+        verbs = {bucket: [each for each in all_ if (bucket, each) != missing] for bucket, all_ in VERBS.items()}
+        iam.create_user(UserName=f"u{number}")
+        iam.put_user_policy(UserName=f"u{number}", PolicyName="p", PolicyDocument=grants(verbs))
+        key = iam.create_access_key(UserName=f"u{number}")["AccessKey"]
+        users[missing] = Access("eu-central-1", endpoint, key["AccessKeyId"], key["SecretAccessKey"])
+    requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=10)
+
+    def attempt(access: Access) -> None:
+        source, store = open_location("s3://source", access), open_location("s3://backups/p", access)
+        back_up(Origin(etcd, source, [Spelling.PLAIN], Source("aws", "")), store, Wishes())
+        # What is verified and restored afterwards is read.
+        for backup_id in backup_ids(store, CLUSTER):
+            for entry in open_set(store, CLUSTER, backup_id).index():
+                b"".join(open_set(store, CLUSTER, backup_id).object(entry))
+
+    def without(bucket: str, verb: str) -> None:
+        with pytest.raises(StorageError, match=rf"s3://{bucket}.*AccessDenied"):
+            attempt(users[bucket, verb])
+
+    for bucket, verb in lacking:
+        if (bucket, verb) != ("backups", "s3:GetObject"):
+            without(bucket, verb)
+    attempt(users[None])
+    without("backups", "s3:GetObject")
