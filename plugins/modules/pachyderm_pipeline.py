@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Brings a pipeline to a specification. An update is sent only where something differs, and the diff has the fields
     that do; what pachd fills in by itself is no difference.
-  - A specification is judged as a whole before anything is sent, for unknown fields, wrong types, what is missing, repos
-    that do not exist, names used twice, and pipelines that would read their own output.
+  - A specification is judged as a whole before anything is sent, for unknown fields, wrong types, what is missing,
+    repos that do not exist, names used twice, and pipelines that would read their own output.
 extends_documentation_fragment:
   - pachops.pachyderm.pachd
   - pachops.pachyderm.attributes

@@ -45,6 +45,7 @@ ENGINE = (
     "pachd/hashtree.py",
     "pachd/objects.py",
     "pachd/paths.py",
+    "pachd/records.py",
     "pachd/storage_secret.py",
     "pachd/writes.py",
 )

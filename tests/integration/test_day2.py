@@ -11,8 +11,10 @@ import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 from ansible_collections.pachops.pachyderm.plugins.modules import (
     pachyderm_branch,
+    pachyderm_commit_info,
     pachyderm_file,
     pachyderm_info,
+    pachyderm_job_info,
     pachyderm_pipeline,
     pachyderm_repo,
 )
@@ -321,6 +323,84 @@ def test_single_files(exact: Exact, run_module: Run, pachd: Pachd, tmp_path: Any
             "msg"
         ]
     )
+
+
+def test_history_of_commits(exact: Exact, run_module: Run, pachd: Pachd) -> None:
+    pachd.create_repo("h-in")
+    ids = [write(pachd, "h-in", "master", **{name: b"abc"}) for name in ("one", "two", "three")]
+
+    def found(**options: Any) -> list[str]:
+        return [each["id"] for each in exact(pachyderm_commit_info, repo="h-in", **options)["commits"]]
+
+    assert found() == found(commit="master") == ids[::-1]
+    assert found(commit="master^") == ids[1::-1]
+    assert found(commit="master", oldest="master^2") == ids[:0:-1]
+    assert found(limit=1) == found(commit=ids[2], limit=1) == [ids[2]]
+    assert found(state="open") == []
+    look = exact(pachyderm_commit_info, repo="h-in", commit="master^2", limit=1, files=True)
+    assert [(each["path"], each["type"], each["size"]) for each in look["files"]] == [
+        ("/", "dir", 3),
+        ("/one", "file", 3),
+    ]
+    commit = look["commits"][0]
+    assert (commit["parent"], commit["children"], commit["size"]) == (None, [ids[1]], 3)
+    assert "h-in@nope" in exact(pachyderm_commit_info, repo="h-in", commit="nope")["msg"]
+    assert "no commit is named" in exact(pachyderm_commit_info, repo="h-in", files=True)["msg"]
+    assert exact(pachyderm_commit_info, repo="h-in", commit="master", wait=5)["computed"] == []
+
+
+def test_jobs_by_what_they_did(exact: Exact, pachd: Pachd) -> None:
+    pfs, pps = pachd.pfs_pb2, pachd.pps_pb2
+    pachd.create_repo("j-in")
+    first = write(pachd, "j-in", "master", one=b"x")
+    exact(
+        pachyderm_pipeline,
+        spec={**SPEC, "pipeline": {"name": "j-sums"}, "input": {"pfs": {"repo": "j-in", "glob": "/"}}},
+    )
+
+    def work(state: int) -> str:
+        """Be the worker that makes a job for the newest output commit, and ends it."""
+        branch = pfs.Branch(repo=pfs.Repo(name="j-sums"), name="master")
+        commit = pachd.pfs.InspectBranch(pfs.InspectBranchRequest(branch=branch)).head
+        job = pachd.pps.CreateJob(pps.CreateJobRequest(pipeline=pps.Pipeline(name="j-sums"), output_commit=commit))
+        pachd.pps.UpdateJobState(pps.UpdateJobStateRequest(job=job, state=state, data_total=3))
+        pachd.pfs.FinishCommit(pfs.FinishCommitRequest(commit=commit, empty=True))
+        return str(job.id)
+
+    failed = work(pps.JOB_FAILURE)
+    second = write(pachd, "j-in", "master", two=b"x")
+    late = exact(pachyderm_commit_info, repo="j-in", commit="master", wait=1)
+    assert "not everything was computed after 1 s" in late["msg"]
+    done = work(pps.JOB_SUCCESS)
+
+    def found(**options: Any) -> list[str]:
+        return [each["id"] for each in exact(pachyderm_job_info, **options)["jobs"]]
+
+    assert found(pipeline="j-sums") == [done, failed]
+    assert found(pipeline="j-sums", states=["failure"]) == [failed]
+    assert found(pipeline="j-sums", limit=1) == [done]
+    assert found(input_commits=["j-in@master"]) == found(input_commits=[f"j-in@{second}"]) == [done]
+    assert (
+        found(input_commits=["j-in@master^"]) == found(pipeline="j-sums", input_commits=[f"j-in@{first}"]) == [failed]
+    )
+    assert found(output_commit="j-sums@master") == [done]
+    assert found(pipeline="j-sums", output_commit="j-sums@master^") == [failed]
+    assert found(pipeline="j-sums", since="1h") == [done, failed]
+    assert found(pipeline="j-sums", until="1h") == found(pipeline="j-sums", since="2100-01-01") == []
+    one = exact(pachyderm_job_info, job=failed)
+    assert one["states"] == {"failure": 1}
+    assert one["jobs"][0]["input_commits"] == [f"j-in@{first}"]
+    assert one["jobs"][0]["spec"]["cmd"] == ["sh"]
+    assert one["jobs"][0]["data"]["total"] == 3
+    for options, said in {
+        ("job", "nope"): "the job does not exist",
+        ("pipeline", "nope"): "the pipeline does not exist",
+        ("since", "soon"): "neither a time nor a duration",
+        ("output_commit", "nope"): "Write repo@commit",
+    }.items():
+        assert said in exact(pachyderm_job_info, **{options[0]: options[1]})["msg"]
+    assert exact(pachyderm_commit_info, repo="j-in", commit="master", wait=5)["computed"][0]["repo"] == "j-sums"
+    exact(pachyderm_pipeline, name="j-sums", state="absent")
 
 
 def test_addresses(run_module: Run, pachd: Pachd, tmp_path: Any) -> None:

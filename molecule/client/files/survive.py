@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".cache" / "collections"))
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.kinds import Ref

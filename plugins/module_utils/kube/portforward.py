@@ -349,15 +349,32 @@ class _Pump:
             self.remote_open = False
 
     def _send(self, opcode: int, data: bytes) -> None:
-        self.to_remote += websocket.ABNF.create_frame(data, opcode).format()
+        """Add one frame (RFC 6455, section 5.2), masked with zeros.
+
+        A client has to mask.  The key keeps scripts in browsers from choosing what a proxy reads; here nobody chooses,
+        TLS is around it, and zeros leave the data as they are, which saves most of the time that an upload takes.
+        """
+        length = len(data)
+        wide = b"" if length < 126 else struct.pack(">H", length) if length < 1 << 16 else struct.pack(">Q", length)
+        kind = length if length < 126 else 126 if length < 1 << 16 else 127
+        self.to_remote += bytes((0x80 | opcode, 0x80 | kind)) + wide + bytes(4)
+        self.to_remote += data
 
     def _write_local(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            del self.to_local[: self.local.send(memoryview(self.to_local)[:_CHUNK].tobytes())]
+            with memoryview(self.to_local) as held, held[:_CHUNK] as piece:
+                sent = self.local.send(piece)
+            del self.to_local[:sent]
 
     def _write_remote(self) -> None:
-        with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            del self.to_remote[: self.remote.sock.send(bytes(self.to_remote[:_CHUNK]))]
+        # TLS takes one record of 16 kB at a time; what is taken is removed at the end, all at once.
+        sent = 0
+        full = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+        with memoryview(self.to_remote) as held, contextlib.suppress(*full):
+            while sent < len(held):
+                with held[sent : sent + _CHUNK] as piece:
+                    sent += self.remote.sock.send(piece)
+        del self.to_remote[:sent]
 
 
 def _watch(selector: selectors.BaseSelector, sock: Any, events: int) -> None:

@@ -73,7 +73,9 @@ class UpgradeRefusedError(Exception):
 class Transport(Protocol):
     """What the client needs from below."""
 
-    host: str
+    @property
+    def host(self) -> str:
+        """Address of the API server."""
 
     def request(
         self,

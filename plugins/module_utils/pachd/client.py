@@ -63,6 +63,10 @@ class NotThere(PachdError):
     """What was asked for does not exist: a repo, branch, commit, file, pipeline, job or secret."""
 
 
+class TimeUp(PachdError):
+    """A stream had not ended within the time that it was given."""
+
+
 class Cluster(NamedTuple):
     """What pachd says about itself: the id in its etcd, and the CLUSTER_DEPLOYMENT_ID of its environment."""
 
@@ -104,7 +108,7 @@ class Pachd:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.pfs_pb2 = pfs_pb2
         self.pps_pb2 = pps_pb2
-        self._empty = Empty()
+        self.empty = Empty()
         self._error = grpc.RpcError
         self._timed_out = grpc.FutureTimeoutError
         self._timeout = timeout
@@ -151,18 +155,18 @@ class Pachd:
 
     def version(self) -> str:
         """Return pachd's version, e.g. ``1.13.4``."""
-        answer = self.call(self._version.GetVersion, self._empty, "its version")
+        answer = self.call(self._version.GetVersion, self.empty, "its version")
         return f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}"
 
     def cluster(self) -> Cluster:
         """Return the cluster's ids."""
-        answer = self.call(self._inspect_cluster, self._empty, "the cluster's id")
+        answer = self.call(self._inspect_cluster, self.empty, "the cluster's id")
         return Cluster(answer.id, answer.deployment_id)
 
     def trouble(self) -> str:
         """Return why pachd does not call itself healthy, nothing where it does."""
         try:
-            self.call(self._health, self._empty, "for its health")
+            self.call(self._health, self.empty, "for its health")
         except PachdError as error:
             return error.why
         return ""
@@ -279,13 +283,14 @@ class Pachd:
     ) -> Iterable[Any]:
         """Send one request and yield the answers, for as long as they come.
 
-        :param limit: seconds after which the stream just ends.
+        :param limit: seconds that it may take as a whole.
+        :raises TimeUp: it was not through by then.
         """
         try:
             yield from method(request, timeout=limit, metadata=self._metadata, wait_for_ready=False)
         except self._error as error:
             if limit is not None and error.code().name == "DEADLINE_EXCEEDED":
-                return
+                raise TimeUp(f"not through after {limit:.0f} s when asked {what}", where=self.address) from None
             raise self._refused(error, what) from None
 
     def _refused(self, error: Any, what: str) -> PachdError:

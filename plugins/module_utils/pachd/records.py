@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,11 @@ PIPELINE_STATES = ("STARTING", "RUNNING", "RESTARTING", "FAILURE", "PAUSED", "ST
 def collection(service: str, kind: str) -> bytes:
     """Return what the keys of one kind of records begin with."""
     return f"{PREFIX}/pachyderm_{service}/{kind}/".encode()
+
+
+def tag_prefix(salt: str) -> str:
+    """Return what the tags of all results of a pipeline begin with (``DatumTagPrefix`` of v1.13.4)."""
+    return hashlib.sha256(salt.encode()).hexdigest()[:4]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from . import durations
 from .client import Pachd
 from .shown import Data, visit
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _KINDS = ("pfs", "cross", "union", "join", "group", "cron", "git")
-_GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(h|ms|m|s))+")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 #: What a request says of itself and not of the pipeline.
 _OF_THE_CALL = ("update", "reprocess", "spec_commit")
 _DEFAULTS: Data = {
@@ -249,9 +248,9 @@ def _single(field: Any, value: Any, where: str, wrong: list[str]) -> Any:
 
 
 def _duration(value: Any, where: str, wrong: list[str]) -> str:
-    if isinstance(value, str) and _GO_DURATION.fullmatch(value):
-        parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", value)
-        return f"{sum(float(number) * _SECONDS[unit] for number, unit in parts):g}s"
+    length = durations.seconds(value) if isinstance(value, str) else None
+    if length is not None:
+        return f"{length:.3f}".rstrip("0").rstrip(".") + "s"
     wrong.append(f"{where} has to be a duration such as 90s or 1h30m, not {_kind(value)}")
     return "0s"
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.records import tag_prefix
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,11 +58,6 @@ def datums(input: Any, glob: Glob) -> list[Datum]:
         combined = [tuple(reversed(each)) for each in itertools.product(*reversed(lists))]
         return [tuple(sorted(itertools.chain(*each), key=lambda part: part.name)) for each in combined]
     return []
-
-
-def tag_prefix(salt: str) -> str:
-    """Return what the tags of all outputs of a pipeline begin with."""
-    return hashlib.sha256(salt.encode()).hexdigest()[:4]
 
 
 def datum_hash(pipeline: str, salt: str, datum: Datum) -> str:

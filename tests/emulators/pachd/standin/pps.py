@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import new_id
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.records import tag_prefix
 from google.protobuf import json_format
 from python_pachyderm.proto.pfs import pfs_pb2 as pfs_pb
 from python_pachyderm.proto.pps import pps_pb2 as pb
 
 from .config import Settings
-from .datums import Glob, datum_hash, datums, tag_prefix, visit
+from .datums import Glob, datum_hash, datums, visit
 from .db import Collection, Txn, transact
 from .errors import NotFound, NotImplementedHere, PachError
 from .kube import Kube

@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Garbage collection and space against the stand-in pachd, a real etcd and the files of its object store."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import garbage, repos
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.live import Live
+from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from doubles.applying import ApplyingKube
+from doubles.kube import installation as objects_of
+from doubles.processes import Installation
+
+
+class Unlocked:
+    """In place of the lock, which has tests of its own; notes that it was taken."""
+
+    taken: ClassVar[list[str]] = []
+
+    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
+        self.taken.append(f"{operation} in {namespace}, {wait}")
+
+    def __enter__(self) -> Unlocked:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return
+
+    def check(self) -> None:
+        return
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(garbage, "Lock", Unlocked)
+    Unlocked.taken = []
+    return ApplyingKube(objects_of("ns"))
+
+
+@pytest.fixture
+def pachd(root: Path, tmp_path: Path) -> Iterator[tuple[Pachd, Installation]]:
+    processes = Installation(root, tmp_path)
+    try:
+        processes.start()
+        with Pachd("127.0.0.1", processes.port) as connection:
+            yield connection, processes
+    finally:
+        processes.stop()
+
+
+@contextlib.contextmanager
+def living(kube: Any, processes: Installation) -> Iterator[Live]:
+    with EtcdClient(f"127.0.0.1:{processes.etcd_port}") as etcd:
+        origin = Origin(etcd, DirectoryStore(processes.content), [Spelling.DIRECTORY], None, {})  # type: ignore[arg-type]
+        yield Live(observe(kube, "ns"), origin)
+
+
+def contents(pachd: Pachd) -> dict[str, bytes]:
+    """Return every file of every commit."""
+    pfs, found = pachd.pfs_pb2, {}
+    for repo in repos.every(pachd):
+        for info in pachd.pfs.ListCommit(pfs.ListCommitRequest(repo=pfs.Repo(name=repo["name"]))).commit_info:
+            for file in pachd.pfs.WalkFile(pfs.WalkFileRequest(file=pfs.File(commit=info.commit, path="/"))):
+                if file.file_type == 1:
+                    name = f"{repo['name']}@{info.commit.id}:{file.file.path}"
+                    found[name] = b"".join(pachd.get_file(repo["name"], info.commit.id, file.file.path))
+    return found
+
+
+def test_what_was_deleted_is_freed_and_nothing_else(kube: Any, pachd: tuple[Pachd, Installation]) -> None:
+    connection, processes = pachd
+    for name in ("kept", "gone"):
+        connection.create_repo(name)
+        for number in range(3):
+            connection.put_file(name, "master", f"/{number}", io.BytesIO(f"{name} {number}".encode() * 1000))
+    connection.put_file("gone", "master", "/same", io.BytesIO(b"kept 1" * 1000))
+    wishes = garbage.Wishes()
+    with living(kube, processes) as live:
+        none = garbage.collect(kube, live, connection, wishes, Progress(), write=True)
+        assert not none.collected
+        connection.delete_repo("gone")
+        truth = contents(connection)
+        assert len(truth) == 6
+        predicted = garbage.collect(kube, live, connection, wishes, Progress(), write=False)
+        assert predicted.warnings == []
+        figures = predicted.plan.as_dict()
+        assert figures["frees"]["block"]["bytes"] >= sum(len(f"gone {number}") * 1000 for number in range(3))
+        assert figures["memory"] == garbage.LEAST_MEMORY
+        assert len(list(processes.content.glob("block/*"))) == predicted.before["block"]["count"]
+        too_little = garbage.collect(kube, live, connection, garbage.Wishes(least=1 << 30), Progress(), write=True)
+        assert not too_little.collected
+        done = garbage.collect(kube, live, connection, wishes, Progress(), write=True)
+        assert done.collected
+        assert done.after == predicted.after
+        assert contents(connection) == truth
+        assert not garbage.collect(kube, live, connection, wishes, Progress(), write=True).collected
+    assert garbage.stopped(kube, "ns") == []
+    assert Unlocked.taken[0] == "garbage collection in ns, 0.0"
+
+
+def test_open_commits_are_not_endangered(kube: Any, pachd: tuple[Pachd, Installation]) -> None:
+    connection, processes = pachd
+    pfs = connection.pfs_pb2
+    connection.create_repo("open")
+    request = pfs.StartCommitRequest(parent=pfs.Commit(repo=pfs.Repo(name="open")), branch="master")
+    commit = connection.pfs.StartCommit(request)
+    with living(kube, processes) as live:
+        with pytest.raises(InputError, match=f"commit open@{commit.id} is open"):
+            garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=True)
+        looked: list[float] = []
+
+        def finish(seconds: float) -> None:
+            looked.append(seconds)
+            connection.pfs.FinishCommit(pfs.FinishCommitRequest(commit=commit))
+
+        garbage.collect(kube, live, connection, garbage.Wishes(wait=60), Progress(), write=True, sleep=finish)
+        assert len(looked) == 1
+
+
+def test_what_pachd_does_not_look_at_is_refused(kube: Any, pachd: tuple[Pachd, Installation]) -> None:
+    """A block that holds a second object goes with the first one."""
+    connection, processes = pachd
+    for name in ("kept", "gone"):
+        connection.create_repo(name)
+        connection.put_file(name, "master", "/f", io.BytesIO(name.encode() * 100))
+    with living(kube, processes) as live:
+        with live.state(live.listing()) as state:
+            kept, gone = (
+                next(iter(state.file(state.commit(name, "master"), "/f").objects)) for name in ("kept", "gone")
+            )
+            state.objects.point(gone, state.objects.locate(kept))
+        connection.delete_repo("gone")
+        looked = garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=False)
+        assert "would delete what is needed" in looked.warnings[0]
+        with pytest.raises(StorageError, match="would delete what is needed"):
+            garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=True)
+    assert contents(connection)
