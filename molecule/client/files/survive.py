@@ -6,8 +6,8 @@
 
 Steps: pod (pachd's pod is replaced), kill (the program is killed), idle=SECONDS (nothing is sent for so long), big=MB
 (pachd's pod is replaced under a file of that size), api=ROOT (the API server of the local cluster in that directory is
-killed, and its supervisor starts another one).  DIRECTORY is the port-forward's own.  Each step prints one line of figures,
-and ends the program where its limit is passed.
+killed, and its supervisor starts another one).  DIRECTORY is the port-forward's own.  Each step prints one line of
+figures, and ends the program where its limit is passed.
 """
 
 from __future__ import annotations
