@@ -33,7 +33,7 @@ from ..installation import NAMESPACED, Installation, observe, pod_ready
 from ..kube import quiesce
 from ..kube.client import Ref
 from ..kube.wait import wait_for
-from ..pachd.files import connected
+from ..pachd.connection import connected
 from ..pachd.manifests import INSTALLATION_NAME
 from ..pachd.objects import Objects
 from ..pachd.state import State
