@@ -7,6 +7,7 @@ comment on the line before it, which no reader sees, what makes sure that it wor
 
     <!-- block: run -->            a test runs it from the checkout's root, without a cluster
     <!-- block: e2e -->            a test runs it from the checkout's root on the local cluster, in the document's order
+    <!-- block: scenario NAME/PART -->   the molecule scenario NAME runs it by tests/runbook.yml, as its PART
     <!-- block: ci -->             nothing but commands that CI itself runs, such as `make test`
     <!-- block: shown REASON -->   nothing runs it, for the stated reason
 
@@ -16,6 +17,7 @@ The same comment may exempt another block from parsing (``shown``).  Trees and o
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,15 @@ def blocks() -> list[Block]:
     return found
 
 
+def scenario(part: str) -> Block:
+    """Return the block that a scenario runs as ``NAME/PART``."""
+    return next(block for block in shell("scenario") if block.reason == part)
+
+
 def shell(kind: str) -> list[Block]:
     """Return the shell blocks of one kind."""
     return [block for block in blocks() if block.language in SHELL and block.kind == kind]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(scenario(sys.argv[1]).body)

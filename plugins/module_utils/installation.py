@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -358,7 +357,6 @@ def observe(
     if "Secret" in unreadable:
         # A right to read the one Secret that matters is no right to list them all.
         secret = Ref("v1", "Secret", namespace, STORAGE_SECRET)
-        with contextlib.suppress(ClusterError):
-            found = kube.get(secret)
-            objects["Secret"] = [found] if found else []
+        found = allowed("Secret", lambda: kube.get(secret), None)
+        objects["Secret"] = [found] if found else []
     return Installation(namespace, namespace_object, objects, unreadable)

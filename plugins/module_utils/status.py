@@ -12,6 +12,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from .backup.catalogue import read_catalogue
+from .backup.rehearsals import newest as newest_rehearsal
 from .backup.report import current_at
 from .errors import BackupError, PachopsError
 from .installation import labels, name, ours, pod_ready, restarts, waiting
@@ -81,6 +82,7 @@ def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datet
         "latest_verified_age": None,
         "latest_verified_current_age": None,
         "max_age": max_age,
+        "rehearsal": {},
         "sound": False,
         "trouble": "",
     }
@@ -88,6 +90,7 @@ def backups_in(store: Store, cluster_id: str, max_age: int | None, now: dt.datet
         if not cluster_id:
             raise BackupError("the cluster id is not known", why="neither pachd nor etcd could be asked for it")
         catalogue = read_catalogue(store, cluster_id)
+        found["rehearsal"] = newest_rehearsal(store, cluster_id)
         newest = catalogue.latest_verified
         current = current_at(store, newest) if newest else None
     except PachopsError as error:
@@ -246,9 +249,21 @@ def screen(state: Mapping[str, Any]) -> list[str]:
         ("pipelines", _pipelines_line(state["pipelines"])),
         ("workers", _workers_line(state["workers"])),
         ("backups", _backups_line(state.get("backups"))),
+        ("restore", _restore_line(state.get("backups"))),
         *((f"image {part}", image) for part, image in state["images"].items()),
     ]
     return [*_table(rows), *_unknown(state)]
+
+
+def _restore_line(backups: Mapping[str, Any] | None) -> str:
+    """Return what the newest rehearsal says of how long a restore takes."""
+    rehearsal = (backups or {}).get("rehearsal")
+    if not rehearsal:
+        return ""
+    which = f"rehearsed {rehearsal['started']} with {rehearsal['backup_id']}"
+    if rehearsal["passed"]:
+        return f"✔ would take about {rehearsal['restore_seconds']:.0f} s, {which}"
+    return f"✗ {which}: {rehearsal['error']}"
 
 
 def _backups_line(backups: Mapping[str, Any] | None) -> str:

@@ -245,6 +245,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify im
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError, InputError, PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.connection import connected
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import journal as journals
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import plan as plans
@@ -279,7 +280,13 @@ def restorer_of(params: dict[str, Any]) -> Restorer:
     )
     kube = connect(params["kubeconfig"], params["context"])
     return Restorer(
-        kube, params["namespace"], options, etcd=EtcdAccess(params["transport"]), progress=Progress(), etcds=etcd_of
+        kube,
+        params["namespace"],
+        options,
+        etcd=EtcdAccess(params["transport"]),
+        progress=Progress(),
+        etcds=etcd_of,
+        connect=connected,
     )
 
 
@@ -352,8 +359,8 @@ def restored(module: AnsibleModule, restorer: Restorer) -> Outcome:
     if not module.check_mode:
         return restorer.restore(opened, backup.level, lock_wait=params["lock_wait"])
     with state_of_set(opened, params["workdir"] or None) as state:
-        plan = restorer.plan(opened, backup.level, state)
-    journal = restorer.journal()
+        journal = restorer.journal()
+        plan = restorer.plan(opened, backup.level, state, journal)
     try:
         plans.refuse(plan, params["confirm"], journal)
     except InputError as error:

@@ -190,6 +190,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options i
     read_identities,
     store_of,
 )
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.rehearsals import Rehearsal, record
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options as VerifyOptions
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
@@ -224,7 +225,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     )
     if module.check_mode:
         rehearsal.refuse(kube, opened, wish)
-        planned = rehearsal.Rehearsal(cluster_id, backup.id, dt.datetime.now(dt.timezone.utc), False)
+        planned = Rehearsal(cluster_id, backup.id, dt.datetime.now(dt.timezone.utc), False)
         return {
             "changed": True,
             "rehearsal": planned.as_dict(),
@@ -232,7 +233,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "table": [f"Backup {backup.id} would be rehearsed in namespace {wish.namespace} and {wish.place}."],
         }
     made = rehearsal.rehearse(kube, opened, backup.level, wish, progress=Progress())
-    key = rehearsal.record(store, made)
+    key = record(store, made)
     return {"changed": True, "rehearsal": made.as_dict(), "record": key, "table": made.table()}
 
 

@@ -167,6 +167,7 @@ status:
       description:
         - How the backups are, null where no store is named. C(sound) is false where none is verified, the newest
           verified one is older than O(backup_max_age), or the store cannot be read, and C(trouble) says which.
+        - C(rehearsal) is the record of the newest rehearsal, empty where there was none.
       type: dict
     unknown:
       description: What could not be asked, and why.

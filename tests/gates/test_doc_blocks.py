@@ -41,8 +41,8 @@ def test_blocks_are_found() -> None:
 def test_block_says_what_it_is(block: Block) -> None:
     assert block.language in (*doc_blocks.SHELL, *doc_blocks.DATA, *doc_blocks.OTHER), block.language
     if block.language in doc_blocks.SHELL:
-        assert block.kind in ("run", "e2e", "ci", "shown"), (
-            "<!-- block: run|e2e|ci|shown REASON --> is missing before it"
+        assert block.kind in ("run", "e2e", "ci", "scenario", "shown"), (
+            "<!-- block: run|e2e|ci|scenario NAME/PART|shown REASON --> is missing before it"
         )
     else:
         assert block.kind in ("", "shown")
@@ -117,6 +117,14 @@ def test_shell_block_works(block: Block) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("block", doc_blocks.shell("scenario"), ids=str)
+def test_a_scenario_runs_what_a_runbook_says(block: Block) -> None:
+    scenario = ROOT / "molecule" / block.reason.partition("/")[0]
+    assert scenario.is_dir(), block.reason
+    texts = [path.read_text(encoding="utf-8") for path in scenario.glob("**/*.yml")]
+    assert any(re.search(rf"runbook_part: {re.escape(block.reason)}$", text, re.MULTILINE) for text in texts)
 
 
 @pytest.mark.parametrize("document", doc_blocks.documents(), ids=lambda path: path.name)

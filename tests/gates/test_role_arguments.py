@@ -222,3 +222,18 @@ def test_every_option_is_used(role: str) -> None:
 def test_inventories_set_only_declared_variables(path: Path) -> None:
     known = {name for role in ROLES for name in options(role)} | USER_SWITCHES | {"ansible_python_interpreter"}
     assert not [name for name in load(path) if name not in known]
+
+
+@pytest.mark.parametrize(
+    ("role", "collections"),
+    [("aws_storage", r"amazon\.aws|community\.aws"), ("gcp_storage", r"pachops\.pachyderm")],
+)
+def test_every_module_of_a_cloud_gets_the_account(role: str, collections: str) -> None:
+    """Without the defaults a module would use whatever account the environment happens to name."""
+    tasks = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "roles" / role / "tasks").glob("*.yml")}
+    module = re.compile(rf"^ +(?:- )?((?:{collections})\.\w+):( [&*]\w+)?$", re.MULTILINE)
+    for start, others in (("remove", []), ("main", [name for name in tasks if name != "remove"])):
+        given = {name for name, default in module.findall(tasks[start]) if default}
+        used = {name for each in (start, *others) for name, default in module.findall(tasks[each]) if not default}
+        assert used
+        assert given == used

@@ -19,7 +19,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.discovery import
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import deployment, files
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import connection, deployment, files
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.settings import Settings
 from emulators.pachctl.shapes import Shape, chart, pachctl
 
@@ -72,7 +72,7 @@ def ready(kube: Kube, namespace: str) -> None:
 
 
 def put(kube: Kube, namespace: str) -> None:
-    with files.connected(kube, namespace) as pachd:
+    with connection.connected(kube, namespace) as pachd:
         pachd.create_repo("ticks")
         pachd.put_file("ticks", "master", "/day.csv", io.BytesIO(CONTENT))
 
@@ -82,7 +82,7 @@ def read(kube: Kube, namespace: str) -> tuple[str, str, str]:
     deadline = time.monotonic() + 30
     while True:
         try:
-            with files.connected(kube, namespace) as pachd:
+            with connection.connected(kube, namespace) as pachd:
                 content = files.remote(pachd, "ticks", "master", "/day.csv")
                 assert content
                 return content.checksum, pachd.cluster().id, pachd.cluster().deployment_id

@@ -280,8 +280,8 @@ def test_connections_break_on_both_sides(source: EtcdClient, target: EtcdClient)
     with (
         proxied(source.endpoint) as near,
         proxied(target.endpoint) as far,
-        EtcdClient(near.address, 10) as broken,
-        EtcdClient(far.address, 10) as lossy,
+        EtcdClient(near.address, 3) as broken,
+        EtcdClient(far.address, 3) as lossy,
     ):
         migration = KeyMigration(broken, lossy)
         migration.begin()

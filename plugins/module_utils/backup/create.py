@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from ..errors import BackupError, EtcdError, PachopsError
+from ..errors import BackupError, EtcdError, PachopsError, StorageError
 from ..etcd.client import EtcdClient
 from ..etcd.snapshot import SnapshotStream
 from ..pachd.records import COLLECTIONS, SINGLE_KEYS, collection
@@ -336,7 +336,9 @@ class _Backup:
             if b"".join(self._store.read(key)) != data:
                 raise
         self._store.flush()
-        self._store.delete(self._base + RUNNING)
+        # The backup is complete.  Who may not delete, or has a store that keeps everything for a time, leaves the mark.
+        with contextlib.suppress(StorageError):
+            self._store.delete(self._base + RUNNING)
 
     def _snapshot(self) -> tuple[EtcdState, SetFile]:
         """Write the snapshot, and return what etcd says of it.

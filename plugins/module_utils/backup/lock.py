@@ -8,6 +8,7 @@ when its holder dies.  All times in it are the API server's: the clocks of the h
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import os
@@ -55,6 +56,7 @@ class Lock:
         self._lost = ""
         self._thread: threading.Thread | None = None
         self._renewed = 0.0
+        self._refused = ""
 
     def __enter__(self) -> Lock:
         deadline = time.monotonic() + self._wait
@@ -82,13 +84,16 @@ class Lock:
             self._thread.join()
         if self._lost:
             return
-        try:
+        # Where nothing helps it expires by itself; the work's own result or error is what matters.
+        with contextlib.suppress(ClusterError):
             found = self._kube.get(self._ref)
-            if found is not None and found["spec"].get("holderIdentity") == self.holder:
+            if found is None or found["spec"].get("holderIdentity") != self.holder:
+                return
+            try:
                 self._kube.delete(self._ref)
-        except ClusterError:
-            # It expires by itself; the work's own result or error is what matters.
-            return
+            except ClusterError:
+                # Who may not delete it can still leave it without a holder.
+                self._kube.merge(self._ref, {"spec": {"holderIdentity": None}})
 
     def check(self) -> None:
         """Return while the lock is held.
@@ -96,7 +101,8 @@ class Lock:
         :raises BackupError: when it was lost, so that somebody else may work on the same installation.
         """
         if not self._lost and time.monotonic() - self._renewed > self._duration:
-            self._lost = f"it could not be renewed for {self._duration:.0f} s"
+            refused = f": {self._refused}" if self._refused else ""
+            self._lost = f"it could not be renewed for {self._duration:.0f} s{refused}"
         if self._lost:
             raise BackupError(
                 "the installation's lock was lost",
@@ -167,8 +173,11 @@ class Lock:
                 response = self._kube.request("GET", self._ref.path())
                 found = response.json() if response.status == 200 else None
                 if found is not None and found["spec"].get("holderIdentity") == self.holder:
-                    if self._patch(found, _server_time(response), takeover=False).status == 200:
-                        self._renewed = begun
+                    patched = self._patch(found, _server_time(response), takeover=False)
+                    if patched.status == 200:
+                        self._renewed, self._refused = begun, ""
+                    else:
+                        self._refused = str(refusal(patched, "PATCH", str(self._ref), self._kube.transport.host))
                 elif response.status in (200, 404):
                     self._lost = "it was deleted" if found is None else self._holder(found)
                     return

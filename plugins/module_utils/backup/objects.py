@@ -18,7 +18,7 @@ from ..errors import BackupError, StorageError
 from ..progress import Progress
 from ..stores import parallel
 from ..stores.base import ObjectExists, ObjectMissing, Store, StoredObject
-from ..stores.keys import ROOT, Spelling, key_of, name_of
+from ..stores.keys import ROOT, Spelling, artifact_of, key_of, name_of
 from .crypt import Cipher
 from .index import IndexEntry, escaped
 from .manifest import AGE, ObjectTotals
@@ -32,11 +32,15 @@ _WORKERS = 16
 
 @dataclass(frozen=True)
 class Listing:
-    """All objects of an installation, by canonical name; ``spelling`` is None where there are none."""
+    """All objects of an installation, by canonical name; ``spelling`` is None where there are none.
+
+    :param artifacts: of jobs that run, which are foreign to a backup: they last no longer than their job.
+    """
 
     spelling: Spelling | None
     objects: tuple[StoredObject, ...]
     foreign: int
+    artifacts: tuple[StoredObject, ...] = ()
 
 
 def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -> Listing:
@@ -48,6 +52,7 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
     """
     found: dict[Spelling, list[StoredObject]] = {}
     examples: dict[Spelling, str] = {}
+    artifacts: list[StoredObject] = []
     foreign = 0
     for each in store.list():
         for spelling in spellings:
@@ -58,6 +63,9 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
                 break
         else:
             foreign += 1
+            artifact = next(filter(None, (artifact_of(each.key, spelling) for spelling in spellings)), "")
+            if artifact:
+                artifacts.append(StoredObject(artifact, each.size, each.token))
     if len(found) > 1:
         raise StorageError(
             "the store holds a mixture of key spellings",
@@ -66,8 +74,8 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
             fix="Keep the objects of one installation only, in one spelling (on S3: the REVERSE setting).",
         )
     for spelling, objects in found.items():
-        return Listing(spelling, tuple(sorted(objects, key=lambda each: each.key.encode())), foreign)
-    return Listing(None, (), foreign)
+        return Listing(spelling, tuple(sorted(objects, key=lambda each: each.key.encode())), foreign, tuple(artifacts))
+    return Listing(None, (), foreign, tuple(artifacts))
 
 
 @dataclass

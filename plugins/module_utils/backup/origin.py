@@ -181,6 +181,12 @@ def _objects(
                 fix="Run this on that node, or mount the directory and give its path (backup_source_path).",
             )
         return DirectoryStore(directory), [Spelling.DIRECTORY]
+    if installation.storage_secret is None and "Secret" in installation.unreadable:
+        raise BackupError(
+            "cannot read the storage secret, which names the bucket",
+            where=f"namespace {installation.namespace}",
+            why=installation.unreadable["Secret"],
+        )
     secret = decoded(installation.storage_secret) if installation.storage_secret else {}
     secret = {key: value.strip() for key, value in secret.items()}
     if backend == "gcp":
@@ -297,6 +303,7 @@ def describe(kube: Kube, installation: Installation) -> dict[str, Any]:
         }
     return {
         **parts,
+        "not_readable": sorted(installation.unreadable),
         "kubernetes": kube.server_version(),
         "namespace": installation.namespace,
         "settings": _plain(installation.settings()),

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClusterError, InputError, PachopsError, StorageError
+from ..errors import InputError, PachopsError, StorageError
+from ..kube.client import refusal
 from ..kube.kinds import collection_path
 from ..replacing import replacing
-from ..stores.base import ObjectExists, ObjectLocked, ObjectMissing, Store
+from ..stores.base import ObjectExists, ObjectMissing, Store
 from .catalogue import Backup, Catalogue
 from .cron import Cron
 from .manifest import SNAPSHOT, utc
@@ -141,7 +142,8 @@ def record_run(store: Store, run: Run) -> str:
         except ObjectExists:
             started += dt.timedelta(seconds=1)
     for old in run_times(store, run.cluster_id)[KEPT_RUNS:]:
-        with contextlib.suppress(ObjectLocked):
+        # A run need not have the right to delete.
+        with contextlib.suppress(StorageError):
             store.delete(run_key(run.cluster_id, old))
     return key
 
@@ -321,10 +323,10 @@ def emit_event(kube: Kube, run: Run) -> None:
         "lastTimestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "count": 1,
     }
-    response = kube.request("POST", collection_path("v1", "Event", run.namespace), body=json.dumps(event))
+    path = collection_path("v1", "Event", run.namespace)
+    response = kube.request("POST", path, body=json.dumps(event))
     if response.status not in (200, 201):
-        why = response.body.decode("utf-8", "replace")[:300]
-        raise ClusterError("not allowed to create an Event", where=f"namespace {run.namespace}", why=why)
+        raise refusal(response, "POST", f"namespace {run.namespace}", kube.transport.host)
 
 
 def attempt(tasks: Iterable[tuple[str, Any]]) -> list[str]:

@@ -264,6 +264,9 @@ class EtcdClient:
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            # A watch would wait for ever on a server that is gone without a word.
+            ("grpc.keepalive_time_ms", 20000),
+            ("grpc.keepalive_timeout_ms", 10000),
         ]
         if split.scheme == "https":
             tls = tls or Tls()

@@ -403,6 +403,10 @@ class KeyMigration:
             raise MigrationError(
                 "no migration is under way in the target", where=self._target.endpoint, fix="There is nothing to undo."
             )
+        return self.wipe()
+
+    def wipe(self) -> int:
+        """Empty the target of everything that a migration copies; return how many keys that were."""
         held = list(self._target.range(b"", keys_only=True))
         keys = [each.key for each in held if _copied(each)]
         for start in range(0, len(keys), _OPERATIONS):
@@ -556,7 +560,8 @@ class _Writer:
     def _begin(self, version: int, journal: Journal, operations: Sequence[Put | Delete]) -> Callable[[], bool]:
         def done(applied: bool) -> None:
             if applied:
-                self.applied = journal.revision
+                # Answers come in no promised order either.
+                self.applied = max(self.applied, journal.revision)
             else:
                 self.refused()
 
@@ -584,7 +589,7 @@ class _Writer:
                 found = self._etcd.get(JOURNAL)
                 version = found.version if found else 0
                 if found and version > sent.version and Journal.load(found.value).run == self.journal.run:
-                    self.applied = sent.journal.revision
+                    self.applied = max(self.applied, sent.journal.revision)
                     return
                 if version != sent.version:
                     raise self._taken()

@@ -24,6 +24,7 @@ from ..kube.apply import compare
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
 from ..progress import Progress
+from ..restore.journal import read as read_journal
 from . import manifests, storage_secret
 from .settings import Settings
 from .start_failures import fix_for
@@ -90,6 +91,7 @@ def deploy(
     if not adopt:
         refuse_foreign(kube, settings)
     refuse_orphaned_data(kube, settings)
+    refuse_half_restored(kube, settings.namespace)
     settings = _with_deployment_id(kube, settings, outcome, check_mode=check_mode)
     if "pachd" in components and not checksum:
         checksum = secret_checksum(kube, settings.namespace, required=not check_mode)
@@ -228,6 +230,21 @@ def refuse_orphaned_data(kube: Kube, settings: Settings) -> None:
             where=f"namespace {settings.namespace}",
             why="; ".join(problems),
             fix="Give the values that the installation has. To change them, back it up and restore it into a new one.",
+        )
+
+
+def refuse_half_restored(kube: Kube, namespace: str) -> None:
+    """Refuse while a restore is under way, or died: a deployment would start etcd on a volume that is being exchanged.
+
+    :raises InputError: naming the step at which it is.
+    """
+    journal = read_journal(kube, namespace)
+    if journal.unfinished:
+        raise InputError(
+            "a restore of this installation is not finished",
+            where=f"namespace {namespace}",
+            why=f"backup {journal.backup}, {journal.state} at the step '{journal.last}'",
+            fix="Let it end. Where it died, run it again with the same backup, or undo it (restore_action=undo).",
         )
 
 

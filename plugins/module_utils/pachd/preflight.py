@@ -33,19 +33,25 @@ BUDGET = 18.0
 
 _UNITS: Mapping[str, Decimal] = {
     "": Decimal(1),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
     "m": Decimal("0.001"),
     "k": Decimal(10) ** 3,
     "M": Decimal(10) ** 6,
     "G": Decimal(10) ** 9,
     "T": Decimal(10) ** 12,
     "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
     "Ki": Decimal(2) ** 10,
     "Mi": Decimal(2) ** 20,
     "Gi": Decimal(2) ** 30,
     "Ti": Decimal(2) ** 40,
     "Pi": Decimal(2) ** 50,
+    "Ei": Decimal(2) ** 60,
 }
 _QUANTITY = re.compile(r"(?P<number>\d+(\.\d+)?(e\d+)?)(?P<unit>[A-Za-z]*)")
+# What the scheduler counts.
+_SCHEDULED = ("cpu", "memory")
 _IN_TREE = {"kubernetes.io/gce-pd": "pd.csi.storage.gke.io", "kubernetes.io/aws-ebs": "ebs.csi.aws.com"}
 
 
@@ -265,12 +271,10 @@ def _storage_class(kube: Kube, request: Request) -> Iterator[Finding]:
         yield findings.ok(check, found)
 
 
-def _nodes(kube: Kube, request: Request) -> Iterator[Finding]:
-    if request.settings is None:
-        return
-    selector = request.settings.node_selector.items()
-    usable = [
-        node["metadata"]["name"]
+def _usable_nodes(kube: Kube, settings: Settings) -> list[Object]:
+    selector = settings.node_selector.items()
+    return [
+        node
         for node in kube.list("v1", "Node")
         if not node.get("spec", {}).get("unschedulable")
         and selector <= (node["metadata"].get("labels") or {}).items()
@@ -279,6 +283,12 @@ def _nodes(kube: Kube, request: Request) -> Iterator[Finding]:
             for item in node.get("status", {}).get("conditions") or []
         )
     ]
+
+
+def _nodes(kube: Kube, request: Request) -> Iterator[Finding]:
+    if request.settings is None:
+        return
+    usable = [node["metadata"]["name"] for node in _usable_nodes(kube, request.settings)]
     if not usable:
         fix = "Check `kubectl get nodes` and pachyderm_node_selector."
         yield findings.error("nodes", "no node is ready, schedulable and selected", "at least one", fix)
@@ -289,6 +299,82 @@ def _nodes(kube: Kube, request: Request) -> Iterator[Finding]:
         yield findings.error("nodes", found, wanted, fix)
     else:
         yield findings.ok("nodes", f"{len(usable)} ready")
+
+
+def _capacity(kube: Kube, request: Request) -> Iterator[Finding]:
+    """Judge whether the pods will find a place: the scheduler counts what others asked for, not what they use."""
+    if request.settings is None:
+        return
+    asked = {
+        name: {resource: _request(resources, resource) for resource in _SCHEDULED}
+        for name, resources in _containers(request.settings)
+    }
+    free = _free(kube, request, asked)
+    if not free:
+        return
+    names = [*asked, *["etcd"] * (request.settings.etcd_members - 1)]
+    homeless = []
+    for name in sorted(names, key=lambda each: asked[each]["cpu"], reverse=True):
+        rooms = [room for room in free.values() if all(room[part] >= asked[name][part] for part in _SCHEDULED)]
+        if not rooms:
+            homeless.append(f"{name} asks for {_amounts(asked[name])}")
+            continue
+        room = max(rooms, key=lambda each: each["cpu"])
+        for part in _SCHEDULED:
+            room[part] -= asked[name][part]
+    if not homeless:
+        yield findings.ok("capacity", "the nodes have the CPU and the memory that is asked for")
+        return
+    left = [f"node {name} would have {_amounts(room)} left" for name, room in sorted(free.items())[:5]]
+    fix = (
+        "Remove what is not needed (`kubectl describe node` lists who asked for how much), add a node, or ask for less "
+        "with pachyderm_resources."
+    )
+    yield findings.error("capacity", "\n".join([*homeless, *left]), "a node that has this to spare for each", fix)
+
+
+def _free(kube: Kube, request: Request, replaced: Iterable[str]) -> dict[str, dict[str, Decimal]]:
+    """Return what each usable node has to spare of each resource; nodes that do not say are left out.
+
+    :param replaced: names of the applications whose pods give their place to their successors.
+    """
+    free = {}
+    for node in _usable_nodes(kube, request.settings) if request.settings else []:
+        allocatable = node.get("status", {}).get("allocatable") or {}
+        if set(_SCHEDULED) <= set(allocatable):
+            free[node["metadata"]["name"]] = {part: quantity(str(allocatable[part])) for part in _SCHEDULED}
+    for pod in kube.list("v1", "Pod") if free else []:
+        room = free.get(pod["spec"].get("nodeName", ""))
+        labels = pod["metadata"].get("labels") or {}
+        ours = pod["metadata"]["namespace"] == request.namespace and labels.get("suite") == "pachyderm"
+        ended = pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+        if room and not ended and not (ours and str(labels.get("app")) in replaced):
+            for part in _SCHEDULED:
+                room[part] -= _pod_request(pod["spec"], part)
+    return free
+
+
+def _amounts(resources: Mapping[str, Decimal]) -> str:
+    return f"{resources['cpu'].normalize():f} CPUs and {int(resources['memory']) // 2**20} MiB"
+
+
+def _request(resources: Mapping[str, Any], resource: str) -> Decimal:
+    # Kubernetes takes the limit where nothing is asked for.
+    asked = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(resource)
+    return quantity(str(asked or 0))
+
+
+def _pod_request(spec: Mapping[str, Any], resource: str) -> Decimal:
+    """Return what a pod counts for: its containers together, or its greediest init container, and its overhead."""
+    together = sum((_request(item.get("resources") or {}, resource) for item in spec["containers"]), Decimal(0))
+    starting = Decimal(0)
+    for item in spec.get("initContainers") or []:
+        asked = _request(item.get("resources") or {}, resource)
+        if item.get("restartPolicy") == "Always":
+            together += asked
+        else:
+            starting = max(starting, asked)
+    return max(together, starting) + quantity(str((spec.get("overhead") or {}).get(resource, 0)))
 
 
 def _limits(kube: Kube, request: Request) -> Iterator[Finding]:
@@ -440,6 +526,7 @@ _CHECKS: tuple[Callable[[Kube, Request], Iterable[Finding]], ...] = (
     _version_step,
     _storage_class,
     _nodes,
+    _capacity,
     _limits,
     _secrets,
 )

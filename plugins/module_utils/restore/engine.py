@@ -15,8 +15,8 @@ import dataclasses
 import datetime as dt
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,16 +34,18 @@ from ..kube import quiesce
 from ..kube.client import Ref
 from ..kube.wait import wait_for
 from ..pachd.connection import connected
-from ..pachd.manifests import INSTALLATION_NAME
 from ..pachd.objects import Objects
 from ..pachd.state import State
 from ..progress import Progress
-from ..stores.keys import Spelling
+from ..remove import this_host
+from ..stores.directory import DirectoryStore
+from ..stores.keys import ROOT, Spelling
 from ..stores.location import Access
 from . import journal as journals
 from . import objects as put
 from . import plan as plans
 from . import proof
+from .identity import identify
 from .journal import Journal, Recorder
 from .members import Member, members_of, workload_of
 from .plan import Plan
@@ -138,17 +140,22 @@ class Restorer:
 
     # What would be done
 
-    def plan(self, opened: OpenedSet, level: str = "", state: State | None = None) -> Plan:
+    def plan(
+        self, opened: OpenedSet, level: str = "", state: State | None = None, journal: Journal | None = None
+    ) -> Plan:
         """Return what a restore would do, and everything for which it would be refused.
 
         :param level: the level to which the backup is verified.
         :param state: the backup's state, for cron ticks.
+        :param journal: of the last restore: where that died with this backup, what it had found and was allowed counts,
+            for etcd may be stopped now.
         """
         self._progress.stage("plan", opened.where)
         installation = self._observe()
         target = plans.look(self._kube, installation, self._reach)
         manifest = opened.manifest
-        found = plans.problems(manifest, target, version_skew=self._options.version_skew)
+        continued = journal is not None and journal.state == "running" and journal.backup == manifest.id
+        found = [] if continued else plans.problems(manifest, target, version_skew=self._options.version_skew)
         survey, where = None, ""
         try:
             place = self._place(installation)
@@ -167,7 +174,7 @@ class Restorer:
             survey,
             tuple(found),
             proof.missed_ticks(state, self._now()) if state else {},
-            plans.difference(manifest, target),
+            "" if continued else plans.difference(manifest, target),
             tuple(each for each in (target.cluster_id, self._namespace) if each),
             made if made and made != own else "",
             opened.where,
@@ -198,7 +205,7 @@ class Restorer:
                 recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
                 if recorder.journal.state == "undoing":
                     self._roll_back(recorder)
-                plan = self.plan(opened, level, state)
+                plan = self.plan(opened, level, state, recorder.journal)
                 plans.refuse(plan, self._options.confirm, recorder.journal)
                 return self._carry_out(opened, plan, wanted, recorder)
 
@@ -329,7 +336,7 @@ class Restorer:
             self._compare(opened, len(members))
         with recorder.step("identity"):
             if plan.deployment_id:
-                self._identify(plan.deployment_id)
+                identify(self._kube, self._namespace, plan.deployment_id)
         with recorder.step("resume"):
             self._progress.stage("start pachd")
             quiesce.resume(self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress)
@@ -402,10 +409,11 @@ class Restorer:
                     self._volumes(installation, members_of(installation), journal) as volumes,
                 ):
                     volumes.undo()
+            self._volumes(installation, members_of(installation), journal).remove()
             with recorder.step("undo: start etcd"):
                 self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))
         if journal.begun("identity") and before["deployment_id"] != self._observe().deployment_id:
-            self._identify(before["deployment_id"])
+            identify(self._kube, self._namespace, before["deployment_id"])
         if journal.begun("pause"):
             with recorder.step("undo: resume"):
                 self._resume_as_before(before)
@@ -431,15 +439,22 @@ class Restorer:
         return observe(self._kube, self._namespace, NAMESPACED)
 
     def _place(self, installation: Installation) -> put.Place:
-        store, spellings, root = objects_of(installation, self._options.access, self._options.path)
+        try:
+            store, spellings, root = objects_of(installation, self._options.access, self._options.path)
+        except BackupError:
+            # A node's directory that was wiped, or that no pachd has made yet, is this host's if the node is.
+            directory = installation.host_paths.get("data", "") if installation.backend == "local" else ""
+            nodes = self._kube.list("v1", "Node") if directory and not self._options.path else []
+            if not nodes or not all(map(this_host, nodes)):
+                raise
+            store, spellings, root = DirectoryStore(directory), [Spelling.DIRECTORY], ROOT
         return put.Place(store, spellings[0], spellings[1:], root)
 
     def _reach(self, kube: Kube, installation: Installation) -> AbstractContextManager[tuple[EtcdClient, str]]:
         return self._etcds(kube, installation, self._access)
 
-    @contextmanager
-    def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Iterator[Volumes]:
-        volumes = Volumes(
+    def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Volumes:
+        return Volumes(
             self._kube,
             installation,
             members,
@@ -448,8 +463,6 @@ class Restorer:
             timeout=self._options.etcd_timeout,
             progress=self._progress,
         )
-        with volumes:
-            yield volumes
 
     def _scale_etcd(self, installation: Installation, replicas: int, *, wait: bool = True) -> None:
         etcd = workload_of(installation)
@@ -460,22 +473,6 @@ class Restorer:
                 wait_for(self._kube, ref, self._options.etcd_timeout, self._progress)
             return
         _await_end(self._kube, self._namespace, etcd, self._progress)
-
-    def _identify(self, deployment_id: str) -> None:
-        """Give the installation the deployment id that users' pachctl remember: in the record, and to pachd."""
-        record = Ref("v1", "ConfigMap", self._namespace, INSTALLATION_NAME)
-        if self._kube.get(record) is not None:
-            self._kube.merge(record, {"data": {"cluster-deployment-id": deployment_id}})
-        ref = quiesce.pachd_ref(self._namespace)
-        pachd = self._kube.get(ref)
-        if pachd is None:
-            return
-        containers = pachd["spec"]["template"]["spec"]["containers"]
-        for container in containers:
-            for variable in container.get("env") or []:
-                if variable["name"] == "CLUSTER_DEPLOYMENT_ID":
-                    variable["value"] = deployment_id
-        self._kube.merge(ref, {"spec": {"template": {"spec": {"containers": containers}}}})
 
     @staticmethod
     def _seconds(journal: Journal) -> float:

@@ -190,6 +190,16 @@ def tool_pod(installation: Installation, member: Member, restore_id: str, image:
     return pod
 
 
+def _as_etcd(own: Mapping[str, Any], pods: Mapping[str, Any]) -> Object:
+    """Return the security context of etcd's container, with the user named: what is made here, etcd has to read.
+
+    Where it names none, etcd is the user of its own image, which is root in all that Pachyderm ever named; another
+    image may have another user.
+    """
+    named = "runAsUser" in own or "runAsUser" in pods
+    return {"allowPrivilegeEscalation": False, **own, **({} if named else {"runAsUser": 0})}
+
+
 def _pod(
     installation: Installation, member: Member, restore_id: str, pod: str, image: str, command: Sequence[str]
 ) -> Object:
@@ -213,8 +223,7 @@ def _pod(
                 "imagePullPolicy": own.get("imagePullPolicy", "IfNotPresent"),
                 "command": list(command),
                 "volumeMounts": [{"name": "data", "mountPath": VOLUME}],
-                # As the user that etcd runs as: what is made here, it has to read.
-                "securityContext": own.get("securityContext") or {"allowPrivilegeEscalation": False},
+                "securityContext": _as_etcd(own.get("securityContext") or {}, template.get("securityContext") or {}),
             }
         ],
     }

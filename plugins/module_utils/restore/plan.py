@@ -114,9 +114,7 @@ class Plan:
             lines.append(f"  objects put back from the backup: {len(found.missing)}, {found.missing_bytes} bytes")
             lines.append(f"  objects that the backup does not need: {found.extra}, left alone")
         if self.deployment_id:
-            lines.append(
-                f"  CLUSTER_DEPLOYMENT_ID becomes the backup's, {self.deployment_id}: pachctl wants it"
-            )
+            lines.append(f"  CLUSTER_DEPLOYMENT_ID becomes the backup's, {self.deployment_id}: pachctl wants it")
         lines.append(f"  time: about {self.before:.0f} s while it runs on, then about {self.downtime:.0f} s paused")
         lines += [f"  afterwards {name} catches up on {count} cron ticks" for name, count in self.ticks.items()]
         if self.differs:

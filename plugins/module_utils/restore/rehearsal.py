@@ -5,17 +5,13 @@
 Only the backup store is read.  Objects go into a directory of this host, never into a bucket, since two live
 installations on one bucket destroy each other's objects at the first garbage collection.  No worker starts: the
 pipelines would process, and send away, data a second time; their pods need a service account, which the rehearsal's
-namespace lacks.  Each rehearsal leaves a record in the store::
-
-    <cluster id>/rehearsals/<UTC time>.json
+namespace lacks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backup.manifest import SNAPSHOT, utc
+from ..backup.manifest import SNAPSHOT
+from ..backup.rehearsals import Rehearsal, Stage
 from ..errors import InputError, PachopsError
 from ..kube.client import Ref
 from ..pachd import deployment
 from ..pachd.manifests import INSTALLATION_LABEL, MANAGED_BY, MANAGER, STORAGE_SECRET, WORKER_ACCOUNT
 from ..pachd.settings import Settings
 from ..progress import Progress
-from ..stores.base import ObjectExists, ObjectMissing, Store
 from .engine import Options, Outcome, Restorer
 
 if TYPE_CHECKING:
@@ -41,68 +37,11 @@ if TYPE_CHECKING:
 #: On the Namespace, and the name of a file in the directory: what may be taken away without asking.
 REHEARSAL_LABEL = "pachops.io/rehearsal"
 MARKER = ".pachops-rehearsal"
-SCHEMA = 1
-_STAMP = "%Y%m%dT%H%M%SZ"
-_RECORD = re.compile(r"\d{8}T\d{6}Z\.json")
 _GONE = 300.0  # seconds until a namespace has to be gone
 _SNAPSHOTS = 3  # of these, decompressed, fit beside the objects: the file, etcd's data, its log
 _SMALL = {part: {"requests": {"cpu": "50m", "memory": "256M"}} for part in ("pachd", "etcd")}
 
 Restorers = Callable[["Kube", str, Options, Progress], Any]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One part of a rehearsal; ``bytes`` is what it moved, 0 where it moved nothing of note."""
-
-    name: str
-    seconds: float
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """What came of a rehearsal.
-
-    :param stages: deploying, the restore's own steps, and taking away.
-    :param restore_seconds: from the begin of the restore to pachd's last answer: what a real one would take here.
-    :param proven: what was proven, in words.
-    :param error: why it failed, empty where it passed.
-    """
-
-    cluster_id: str
-    backup_id: str
-    started: dt.datetime
-    passed: bool
-    stages: tuple[Stage, ...] = ()
-    restore_seconds: float = 0.0
-    proven: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    error: str = ""
-    removed: bool = True
-    sizes: Mapping[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as its record has it."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self), "started": utc(self.started)}
-
-    def table(self) -> list[str]:
-        """Return it as lines for a person."""
-        width = max((len(stage.name) for stage in self.stages), default=0)
-        lines = [f"Rehearsal of backup {self.backup_id}: {'passed' if self.passed else 'FAILED'}"]
-        lines += [
-            f"  {stage.name:<{width}}  {stage.seconds:8.1f} s" + (f"  {stage.bytes:>15,} bytes" if stage.bytes else "")
-            for stage in self.stages
-        ]
-        lines += [f"  ✔ {text}" for text in self.proven]
-        lines += [f"  ! {text}" for text in self.warnings]
-        if self.passed:
-            lines.append(f"  A restore of it takes about {self.restore_seconds:.0f} s here.")
-        if self.error:
-            lines.append(f"  ✗ {self.error}")
-        if not self.removed:
-            lines.append("  ! The rehearsal's namespace and directory are still there.")
-        return lines
 
 
 @dataclass(frozen=True)
@@ -324,30 +263,3 @@ class _Watch:
             yield
         finally:
             self.stages.append(Stage(name, round(time.monotonic() - begun, 1)))
-
-
-# -- records ----------------------------------------------------------------------------------------------------------
-
-
-def record(store: Store, rehearsal: Rehearsal) -> str:
-    """Write a rehearsal's record, and return its key.
-
-    :raises StorageError: when the store refuses.
-    """
-    key = f"{rehearsal.cluster_id}/rehearsals/{rehearsal.started.astimezone(dt.timezone.utc).strftime(_STAMP)}.json"
-    with suppress(ObjectExists):
-        text = json.dumps(rehearsal.as_dict(), indent=2, sort_keys=True) + "\n"
-        store.write(key, [text.encode()], if_absent=True)
-    return key
-
-
-def newest(store: Store, cluster_id: str) -> dict[str, Any]:
-    """Return the newest rehearsal's record, empty where there is none or it cannot be read."""
-    prefix = f"{cluster_id}/rehearsals/"
-    keys = [each.key for each in store.list(prefix) if _RECORD.fullmatch(each.key.removeprefix(prefix))]
-    for key in sorted(keys, reverse=True):
-        with suppress(ValueError, KeyError, TypeError, ObjectMissing):
-            document = json.loads(b"".join(store.read(key)))
-            if document["schema"] == SCHEMA:
-                return dict(document)
-    return {}

@@ -61,7 +61,11 @@ class Volumes:
         self._progress = progress or Progress()
 
     def __enter__(self) -> Volumes:
-        list(parallel.each(self._start, self.members, len(self.members)))
+        try:
+            list(parallel.each(self._start, self.members, len(self.members)))
+        except PachopsError as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

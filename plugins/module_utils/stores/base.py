@@ -82,6 +82,11 @@ class Store(abc.ABC):
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with ``prefix``, in no promised order."""
 
+    def copy_from(self, source: Store, source_key: str, key: str, size: int) -> bool:
+        """Have the service copy an object of ``source`` by itself; return whether it could, else nothing was done."""
+        del source, source_key, key, size
+        return False
+
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yield the parts of keys between ``prefix`` and the next slash, each once."""
         seen = set()

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ _TIMEOUT = 60
 _TRIES = 6
 # What Google asks clients to try again: https://cloud.google.com/storage/docs/retry-strategy
 _LOCKED = ("retentionPolicyNotMet", "objectUnderActiveHold")
+_PERMISSION = re.compile(r"Permission '(storage[\w.]+)' denied|does not have (storage[\w.]+) access")
 _PASSING = (408, 429, 500, 502, 503, 504)
 
 
@@ -235,14 +237,20 @@ class GcsStore(Store):
                 if "retentionPolicyNotMet" in answer.text or "under active" in answer.text
                 else StorageError
             )
-            raise kind(what, where=where, why=f"HTTP {answer.status_code}: {answer.text[:500]}")
+            why = f"HTTP {answer.status_code}: {answer.text[:500]}"
+            raise kind(what, where=where, why=why, fix=self._grant(answer))
         return answer
 
     def _error(self, what: str, key: str, error: Exception) -> StorageError:
         response = getattr(error, "response", None)
         exists = response is not None and getattr(response, "status_code", 0) == 412
         kind = ObjectExists if exists else StorageError
-        return kind(what, where=f"{self.where}/{key}", why=str(error))
+        return kind(what, where=f"{self.where}/{key}", why=str(error), fix=self._grant(response))
+
+    def _grant(self, answer: Any) -> str:
+        """Return what to do about a permission that the answer names, if it does."""
+        denied = answer is not None and answer.status_code == 403 and _PERMISSION.search(answer.text)
+        return f"Grant these credentials {denied[1] or denied[2]} on the bucket {self._bucket}." if denied else ""
 
 
 def _verifying(session: Any, verify: bool | str) -> Any:

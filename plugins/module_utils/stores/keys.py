@@ -16,6 +16,8 @@ from ..errors import StorageError
 
 TREES = ("block", "object", "tag", "index")
 ROOT = "/pach"
+#: What running jobs keep beside the trees; ``raw_key`` gives the key.
+ARTIFACTS = "artifacts/"
 
 
 class Spelling(enum.Enum):
@@ -63,6 +65,12 @@ def name_of(key: str, spelling: Spelling, root: str = ROOT) -> str | None:
         path = path[len(base) :]
     tree, _unused, rest = path.partition("/")
     return path if tree in TREES and rest else None
+
+
+def artifact_of(key: str, spelling: Spelling) -> str:
+    """Return the path of a running job's artifact, which lies outside PACH_ROOT, or an empty string."""
+    path = raw_key(key, spelling)
+    return path if path.startswith(ARTIFACTS) else ""
 
 
 def detect(keys: Iterable[str], root: str = ROOT) -> Spelling | None:

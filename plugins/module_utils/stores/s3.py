@@ -17,11 +17,22 @@ from typing import Any
 from ..errors import InputError, StorageError
 from . import parallel
 from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
-from .s3_quick import BROKEN, Quick, quick
+from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_COPY_LIMIT = 5 << 30  # bytes: what one CopyObject takes
 _NO_CONDITIONS = ("NotImplemented", "501")
+_DENIED = ("AccessDenied", "403", "Forbidden")
+#: What an operation needs where it is not called like the action.
+_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class S3Options:
 
 
 class S3Store(Store):
-    """A store in one bucket: whole objects by short requests of its own, everything else through boto3."""
+    """A store in one bucket: whole objects and listings by short requests of its own, everything else through boto3."""
 
     def __init__(self, options: S3Options) -> None:
         try:
@@ -212,12 +223,39 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._options.bucket, Prefix=prefix)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+            token = ""
+            while True:
+                page, token = (self._quick and self._quick.page(prefix, token)) or self._page(prefix, token)
+                for key, size, tag in page:
+                    yield StoredObject(key, size, tag)
+                if not token:
+                    return
         except self._errors as error:
             raise self._error("cannot list the bucket", prefix, error) from error
+
+    def _page(self, prefix: str, token: str) -> tuple[Page, str]:
+        more = {"ContinuationToken": token} if token else {}
+        page = self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=prefix, **more)
+        found = [(item["Key"], item["Size"], item.get("ETag", "").strip('"')) for item in page.get("Contents", ())]
+        return found, page.get("NextContinuationToken", "")
+
+    def copy_from(self, source: Store, source_key: str, key: str, size: int) -> bool:
+        here, there = self._options, getattr(source, "_options", None)
+        same = isinstance(there, S3Options) and (here.endpoint, here.region, here.access_key) == (
+            there.endpoint,
+            there.region,
+            there.access_key,
+        )
+        if not isinstance(there, S3Options) or not same or size > _COPY_LIMIT:
+            return False
+        extra = {"ACL": here.acl} if here.acl else {}
+        origin = {"Bucket": there.bucket, "Key": source_key}
+        try:
+            self._client.copy_object(Bucket=here.bucket, Key=key, CopySource=origin, **extra)
+        except self._errors:
+            # Buckets of one service may have different owners; reading and writing tells the reason better.
+            return False
+        return True
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         try:
@@ -261,7 +299,13 @@ class S3Store(Store):
         kind = ObjectMissing if code in _MISSING else ObjectExists if code in _EXISTS else StorageError
         if code == "AccessDenied" and "object lock" in str(error).lower():
             kind = ObjectLocked
-        return kind(what, where=f"{self.where}/{key}", why=str(error))
+        fix = ""
+        if kind is StorageError and code in _DENIED:
+            operation = str(getattr(error, "operation_name", ""))
+            action = f"s3:{_ACTIONS.get(operation, operation)}"
+            place = self._options.bucket if action.startswith("s3:List") else f"{self._options.bucket}/*"
+            fix = f"Allow these credentials {action} on arn:aws:s3:::{place}."
+        return kind(what, where=f"{self.where}/{key}", why=str(error), fix=fix)
 
 
 def _code_of(error: Exception) -> str:

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import records
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import StoredObject
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import TREES, Spelling, key_of
 
@@ -42,7 +46,7 @@ def objects(directory: Path, spelling: Spelling = Spelling.DIRECTORY) -> Objects
                 assert content
                 # A directory is no bucket: of keys that begin with a slash it keeps the rest.
                 store.write(key_of(member.name.removeprefix("./"), spelling).lstrip("/"), [content.read()])
-    return Objects(_Slashless(store) if spelling is Spelling.SLASH else store, spelling)
+    return Objects(Slashless(store) if spelling is Spelling.SLASH else store, spelling)
 
 
 def state(directory: Path) -> State:
@@ -50,11 +54,85 @@ def state(directory: Path) -> State:
     return State.open(snapshot(directory), objects(directory / "pach"))
 
 
-class _Slashless(DirectoryStore):
+def said(state: State) -> dict[str, Any]:
+    """Return what the state says, in the form of truth.json."""
+    repos = {}
+    for repo in state.repos():
+        commits = []
+        for commit in state.commits(repo.name):
+            files = {}
+            if not commit.open:
+                for file in state.files(commit):
+                    if file.type == "file":
+                        content = b"".join(state.content(file))
+                        assert len(content) == file.size
+                        files[file.path] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            commits.append(
+                {
+                    "id": commit.id,
+                    "parent": commit.parent or "",
+                    "finished": not commit.open,
+                    "size_bytes": commit.size,
+                    "provenance": sorted(str(each.commit) for each in commit.provenance),
+                    "files": files,
+                }
+            )
+        branches = {each.name: each.head for each in state.branches(repo.name)}
+        repos[repo.name] = {"size_bytes": repo.size, "branches": branches, "commits": commits}
+    pipelines = []
+    for pipeline in state.pipelines():
+        spec = state.spec(pipeline)
+        pipelines.append(
+            {
+                "name": spec.name,
+                "spec_commit": pipeline.spec_commit.name,
+                "state": records.PIPELINE_STATES.index(pipeline.state),
+                "stopped": spec.stopped,
+                "version": spec.version,
+            }
+        )
+    current = {str(each.spec_commit) for each in state.pipelines()}
+    jobs = [
+        {
+            "id": job.id,
+            "pipeline": job.pipeline,
+            "state": records.JOB_STATES.index(job.state),
+            "output_commit": job.output_commit.name,
+            "data_processed": job.data_processed,
+        }
+        for job in state.jobs()
+        # Like pachd's list, without the jobs of earlier versions of a pipeline; stopping one makes a new version.
+        if current & {str(each.commit) for each in state.commit(*vars(job.output_commit).values()).provenance}
+    ]
+    return {"cluster": state.cluster_id, "repos": repos, "pipelines": pipelines, "jobs": jobs}
+
+
+def told(truth: dict[str, Any]) -> dict[str, Any]:
+    """Return the recorded truth in the same order of what has none."""
+    repos = {
+        name: {
+            "size_bytes": repo["size_bytes"],
+            "branches": repo["branches"],
+            "commits": [
+                {**each, "provenance": sorted(each["provenance"]), "files": each.get("files", {})}
+                for each in repo["commits"]
+            ],
+        }
+        for name, repo in truth["repos"].items()
+    }
+    return {"cluster": truth["cluster"]["id"], "repos": repos, "pipelines": truth["pipelines"], "jobs": truth["jobs"]}
+
+
+class Slashless(DirectoryStore):
     """A directory that takes keys with a slash in front, as a bucket does."""
 
     def __init__(self, store: DirectoryStore) -> None:
+        """:param store: a directory that keeps them without it, which listings therefore put back."""
         super().__init__(store._root)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        for each in super().list(prefix.lstrip("/")):
+            yield StoredObject(f"/{each.key}" if each.key.startswith("pach/") else each.key, each.size, each.token)
 
     def _path(self, key: str) -> Path:
         return super()._path(key.lstrip("/"))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +194,7 @@ class Api:
     def __init__(self, status: int = 201) -> None:
         self.status = status
         self.events: list[dict[str, Any]] = []
+        self.transport = SimpleNamespace(host="https://cluster")
 
     def request(self, method: str, path: str, *, body: str) -> Response:
         assert (method, path) == ("POST", "/api/v1/namespaces/pachyderm/events")
@@ -213,7 +215,7 @@ def test_an_event_tells_of_the_run() -> None:
     assert bad["message"] == "Scheduled backup failed: backup: the bucket said 403"
     assert bad["involvedObject"]["name"] == "pachd"
     refusing: Any = Api(403)
-    with pytest.raises(ClusterError, match="forbidden"):
+    with pytest.raises(ClusterError, match="not allowed"):
         report.emit_event(refusing, run_of())
 
 

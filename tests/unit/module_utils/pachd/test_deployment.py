@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -326,3 +327,13 @@ def test_who_deploys_while_another_operation_has_paused_it_does_not_start_pachd(
     assert "restore has paused this installation" in outcome.warnings[0]
     assert kube.objects[PACHD]["spec"]["replicas"] == 0
     assert quiesce.paused(kube, "pachyderm") == pause
+
+
+def test_an_installation_whose_restore_died_is_not_deployed() -> None:
+    kube = deployed()
+    journal = {"id": "1", "backup": "20260101T000000Z-r1", "state": "running", "steps": [{"step": "exchange"}]}
+    name = {"name": "pachops-restore", "namespace": "pachyderm"}
+    kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": {"journal": json.dumps(journal)}})
+    with pytest.raises(InputError, match=r"running at the step 'exchange'.*undo"):
+        deploy(kube)
+    assert kube.writes == []

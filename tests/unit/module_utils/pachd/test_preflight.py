@@ -15,7 +15,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.findings import 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import manifests, preflight
 from doubles.applying import ApplyingKube
-from doubles.kube import installation, node
+from doubles.kube import installation, node, pod
 
 IMAGES = ["docker.io/pachyderm/pachd:1.13.4", "docker.io/pachyderm/worker:1.13.4", "docker.io/pachyderm/etcd:v3.3.5"]
 
@@ -326,3 +326,91 @@ def test_quantity(text: str, number: Decimal) -> None:
 def test_not_a_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         preflight.quantity(text)
+
+
+def sized(name: str, cpu: str, memory: str = "8Gi") -> dict[str, Any]:
+    made = node(name)
+    made["status"]["allocatable"] = {"cpu": cpu, "memory": memory}
+    return made
+
+
+def asking(
+    name: str, where: str, *cpus: str, namespace: str = "others", app: str = "web", **spec: Any
+) -> dict[str, Any]:
+    """A pod with one container for each of ``cpus``."""
+    made = pod(namespace, name, app)
+    made["spec"] = {
+        "nodeName": where,
+        "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}} for cpu in cpus],
+        **spec,
+    }
+    return made
+
+
+def resources(pachd: str, etcd: str) -> dict[str, Any]:
+    return {
+        "resources": {
+            "pachd": {"requests": {"cpu": pachd, "memory": "512Mi"}},
+            "etcd": {"requests": {"cpu": etcd, "memory": "256Mi"}},
+        }
+    }
+
+
+SMALL = resources("500m", "250m")
+
+
+def test_too_little_cpu_is_foreseen() -> None:
+    full = ApplyingKube([sized("one", "2"), asking("a", "one", "700m", "600m")])
+    finding = one(inspect(full, SMALL), "capacity")
+    assert finding.severity == "error"
+    # pachd, the larger one, found its place, and etcd did not.
+    assert finding.found == "etcd asks for 0.25 CPUs and 256 MiB\nnode one would have 0.2 CPUs and 7680 MiB left"
+    assert "pachyderm_resources" in finding.fix
+    assert one(inspect(ApplyingKube([sized("one", "2")]), SMALL), "capacity").severity == "ok"
+
+
+def test_too_little_memory_is_foreseen() -> None:
+    found = one(inspect(ApplyingKube([sized("one", "8", "600Mi")]), SMALL), "capacity").found
+    assert found == "etcd asks for 0.25 CPUs and 256 MiB\nnode one would have 7.5 CPUs and 88 MiB left"
+
+
+@pytest.mark.parametrize(
+    ("others", "severity"),
+    [
+        ([asking("a", "one", "1250m")], "ok"),
+        ([asking("a", "one", "1251m")], "error"),
+        ([{**asking("a", "one", "2"), "status": {"phase": "Succeeded"}}], "ok"),
+        ([asking("a", "elsewhere", "2")], "ok"),
+        ([asking("a", "one", "1", overhead={"cpu": "300m"})], "error"),
+        ([asking("a", "one", "1", initContainers=[{"resources": {"requests": {"cpu": "1200m"}}}])], "ok"),
+        ([asking("a", "one", "1", initContainers=[{"resources": {"limits": {"cpu": "1300m"}}}])], "error"),
+        (
+            [
+                asking(
+                    "a",
+                    "one",
+                    "1",
+                    initContainers=[{"restartPolicy": "Always", "resources": {"requests": {"cpu": "300m"}}}],
+                )
+            ],
+            "error",
+        ),
+        # Its own pods go before their successors come; a worker stays.
+        ([asking("pachd-1", "one", "2", namespace="pachyderm", app="pachd")], "ok"),
+        ([asking("worker", "one", "2", namespace="pachyderm", app="pipeline-a-v1")], "error"),
+    ],
+    ids=["exact", "a hair", "ended", "elsewhere", "overhead", "init", "init limit", "sidecar", "ours", "worker"],
+)
+def test_what_others_asked_for_counts_as_the_scheduler_counts_it(others: list[dict[str, Any]], severity: str) -> None:
+    assert one(inspect(ApplyingKube([sized("one", "2"), *others]), SMALL), "capacity").severity == severity
+
+
+def test_each_pod_needs_one_node_that_holds_all_of_it() -> None:
+    clouds = {"backend": "gcp", **resources("1", "1")}
+    halves = [sized(name, "900m") for name in ("a", "b", "c")]
+    classes = storage_class("standard", default=True)
+    assert one(inspect(ApplyingKube([*halves, classes]), clouds), "capacity").severity == "error"
+    wholes = [sized(name, "1") for name in ("a", "b")]
+    assert one(inspect(ApplyingKube([*wholes, classes]), clouds), "capacity").severity == "ok"
+    three = {**clouds, "etcd_members": 3}
+    assert one(inspect(ApplyingKube([*wholes, classes]), three), "capacity").found.count("etcd asks") == 2

@@ -30,76 +30,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import etcd as real
 from doubles import genuine
+from doubles.genuine import said, told
 from doubles.state import FIRST, PB, SECOND, Made
-
-
-def said(state: State) -> dict[str, Any]:
-    """Return what the state says, in the form of truth.json."""
-    repos = {}
-    for repo in state.repos():
-        commits = []
-        for commit in state.commits(repo.name):
-            files = {}
-            if not commit.open:
-                for file in state.files(commit):
-                    if file.type == "file":
-                        content = b"".join(state.content(file))
-                        assert len(content) == file.size
-                        files[file.path] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            commits.append(
-                {
-                    "id": commit.id,
-                    "parent": commit.parent or "",
-                    "finished": not commit.open,
-                    "size_bytes": commit.size,
-                    "provenance": sorted(str(each.commit) for each in commit.provenance),
-                    "files": files,
-                }
-            )
-        branches = {each.name: each.head for each in state.branches(repo.name)}
-        repos[repo.name] = {"size_bytes": repo.size, "branches": branches, "commits": commits}
-    pipelines = []
-    for pipeline in state.pipelines():
-        spec = state.spec(pipeline)
-        pipelines.append(
-            {
-                "name": spec.name,
-                "spec_commit": pipeline.spec_commit.name,
-                "state": records.PIPELINE_STATES.index(pipeline.state),
-                "stopped": spec.stopped,
-                "version": spec.version,
-            }
-        )
-    current = {str(each.spec_commit) for each in state.pipelines()}
-    jobs = [
-        {
-            "id": job.id,
-            "pipeline": job.pipeline,
-            "state": records.JOB_STATES.index(job.state),
-            "output_commit": job.output_commit.name,
-            "data_processed": job.data_processed,
-        }
-        for job in state.jobs()
-        # Like pachd's list, without the jobs of earlier versions of a pipeline; stopping one makes a new version.
-        if current & {str(each.commit) for each in state.commit(*vars(job.output_commit).values()).provenance}
-    ]
-    return {"cluster": state.cluster_id, "repos": repos, "pipelines": pipelines, "jobs": jobs}
-
-
-def told(truth: dict[str, Any]) -> dict[str, Any]:
-    """Return the recorded truth in the same order of what has none."""
-    repos = {
-        name: {
-            "size_bytes": repo["size_bytes"],
-            "branches": repo["branches"],
-            "commits": [
-                {**each, "provenance": sorted(each["provenance"]), "files": each.get("files", {})}
-                for each in repo["commits"]
-            ],
-        }
-        for name, repo in truth["repos"].items()
-    }
-    return {"cluster": truth["cluster"]["id"], "repos": repos, "pipelines": truth["pipelines"], "jobs": truth["jobs"]}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,254 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An installation for a restore: the API and its controllers in memory, volumes and bucket in real directories.
+
+The pods that hold volumes run the agent's real code; etcd and pachd are doubles that answer from what the volume and the
+bucket hold, so that they know what a real one would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, PachdError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, KvHash, Status
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import Snapshot
+from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import Installation
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import records
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
+from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from doubles.controllers import ControlledApi, Object
+from doubles.kube import installation, node, worker
+
+NAMESPACE = "pachyderm"
+OLD = b"old state of cluster "
+HASH = KvHash(0, 4711, -1)
+
+
+class Killed(BaseException):
+    """The program was ended: nothing that it would still have done is done."""
+
+
+class RestoringApi(ControlledApi):
+    """One installation; ``die_at`` is the number of the write at which the program dies."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__([NAMESPACE])
+        self.directory = directory
+        self.die_at: int | None = None
+        self.dead = False
+        self.count = 0
+        self.started: list[str] = []
+        self.agents: dict[str, socket.socket] = {}
+        self.refusing_tools: set[str] = set()
+        boot, machine = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id")
+        info = {
+            "bootID": boot.read_text().strip(),
+            "machineID": machine.read_text().strip() if machine.exists() else "",
+        }
+        self.put({**node(), "status": {"nodeInfo": info}})
+        self.on_start = self._on_start
+        self.on_stop = self._on_stop
+        for obj in [
+            *installation(NAMESPACE, host_path=str(directory / "host"), **options),
+            *worker(NAMESPACE, "edges"),
+        ]:
+            if obj["kind"] != "Pod":
+                self.put(obj)
+        self.reconcile()
+
+    def request(self, method: str, path: str, **options: object) -> Response:
+        if method != "GET" and self.die_at is not None:
+            if self.count == self.die_at:
+                self.dead = True
+            self.count += 1
+        if self.dead:
+            raise Killed
+        return super().request(method, path, **options)
+
+    def revive(self) -> None:
+        """Let a new program begin; the lock of the dead one has expired."""
+        self.dead, self.die_at = False, None
+        for ref in [ref for ref in self.objects if ref.kind == "Lease"]:
+            del self.objects[ref]
+
+    # Volumes
+
+    def volume(self, member: str = "etcd-0") -> Path:
+        return self.directory / "disks" / member
+
+    def data(self, member: str = "etcd-0") -> bytes:
+        path = self.volume(member) / "member" / "db"
+        return path.read_bytes() if path.exists() else b""
+
+    def fill(self, content: bytes, member: str = "etcd-0") -> None:
+        (self.volume(member) / "member").mkdir(parents=True, exist_ok=True)
+        (self.volume(member) / "member" / "db").write_bytes(content)
+
+    @property
+    def bucket(self) -> DirectoryStore:
+        return DirectoryStore(self.directory / "host" / "pachd")
+
+    def pods(self) -> list[str]:
+        return sorted(ref.name for ref in self.objects if ref.kind == "Pod")
+
+    # What runs
+
+    def _on_start(self, pod: Object) -> None:
+        name = pod["metadata"]["name"]
+        self.started.append(name)
+        if name.endswith("-restore-data"):
+            self._run_tool(pod, name.removesuffix("-restore-data"))
+        elif name.endswith("-restore"):
+            self._run_agent(name, name.removesuffix("-restore"))
+        elif name.startswith("etcd-") and not self.data(name):
+            self.fill(b"empty", name)  # as an etcd does that finds nothing
+
+    def _on_stop(self, pod: Object) -> None:
+        listener = self.agents.pop(pod["metadata"]["name"], None)
+        if listener:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _run_agent(self, name: str, member: str) -> None:
+        self.volume(member).mkdir(parents=True, exist_ok=True)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.agents[name] = listener
+        lock = threading.Lock()
+        threading.Thread(target=agent.serve, args=(str(self.volume(member)), listener, lock), daemon=True).start()
+
+    def _run_tool(self, pod: Object, member: str) -> None:
+        assert member not in self.pods(), "etcd runs on the volume"
+        command = pod["spec"]["containers"][0]["command"]
+        if command[0] in self.refusing_tools:
+            state = {"terminated": {"reason": "StartError", "message": f"{command[0]}: not found", "exitCode": 128}}
+            pod["status"] = {"phase": "Failed", "containerStatuses": [{"name": "restore", "state": state}]}
+            return
+        options = dict(each[2:].split("=", 1) for each in command if each.startswith("--") and "=" in each)
+        volume = str(self.volume(member))
+        here = {
+            key: Path(value.replace(f"/volume/{member}", "/volume").replace("/volume", volume, 1))
+            for key, value in {**options, "snapshot": command[3]}.items()
+        }
+        assert options["name"] == member
+        (here["data-dir"] / "member").mkdir(parents=True)
+        shutil.copy(here["snapshot"], here["data-dir"] / "member" / "db")
+        pod["status"] = {"phase": "Succeeded"}
+
+
+class RestoringKube(Kube):
+    """Leads a port-forward to the agent that stands for the pod."""
+
+    transport: Any
+
+    def portforward(self, namespace: str, pod: str, port: int) -> Any:
+        assert (namespace, port) == (NAMESPACE, agent.PORT)
+        return contextlib.nullcontext(self.transport.agents[pod].getsockname())
+
+
+@functools.lru_cache
+def snapshot_of(content: bytes) -> Snapshot:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return Snapshot(file.name)
+
+
+class DataEtcd:
+    """Answers from what a volume holds."""
+
+    endpoint = "double"
+
+    def __init__(self, content: bytes) -> None:
+        self.keys = None if content.startswith((OLD, b"empty")) else snapshot_of(content)
+        self.cluster = content.removeprefix(OLD) if content.startswith(OLD) else b""
+
+    def status(self) -> Status:
+        return Status("3.5.21", 1, 1, 1, self.keys.revision if self.keys else 7, 1, 1)
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        if self.keys:
+            return self.keys.get(key)
+        return KeyValue(key, self.cluster, 1, 1, 1, 0) if key == b"cluster-id" and self.cluster else None
+
+    def count(self, prefix: bytes, revision: int = 0) -> int:
+        if self.keys:
+            return sum(1 for _key in self.keys.keys(prefix))
+        return 5 if self.cluster else 0
+
+    def hash_kv(self, revision: int = 0) -> KvHash:
+        return KvHash(revision, HASH.hash, HASH.compact_revision)
+
+
+@contextlib.contextmanager
+def etcds(kube: Kube, seen: Installation, access: object) -> Iterator[tuple[Any, str]]:
+    """Stand for ``backup.origin.etcd_of``."""
+    api: Any = kube.transport
+    if api.dead:
+        raise Killed
+    pod = seen.ready_pod("etcd")
+    content = api.data(pod) if pod else b""
+    if not content or content.startswith(b"corrupt"):
+        raise EtcdError(
+            "etcd does not answer", where="double", why="no member runs" if not pod else "its data is corrupt"
+        )
+    yield DataEtcd(content), "direct"
+
+
+class DataPachd:
+    """Answers from etcd's volume and the bucket, as pachd would."""
+
+    def __init__(self, api: RestoringApi) -> None:
+        self.api = api
+        self.state = State(snapshot_of(api.data()), Objects(api.bucket, Spelling.DIRECTORY))
+        self.pps = SimpleNamespace(ListPipeline=None)
+        self.pps_pb2 = SimpleNamespace(ListPipelineRequest=lambda: None)
+
+    def version(self) -> str:
+        return "1.13.4"
+
+    def cluster(self) -> Any:
+        pachd = self.api.stored(Ref("apps/v1", "Deployment", NAMESPACE, "pachd"))
+        variables = pachd["spec"]["template"]["spec"]["containers"][0]["env"]
+        deployment = next(each["value"] for each in variables if each["name"] == "CLUSTER_DEPLOYMENT_ID")
+        return SimpleNamespace(id=self.state.cluster_id, deployment_id=deployment)
+
+    def repos(self) -> list[str]:
+        return [each.name for each in self.state.repos()]
+
+    def call(self, method: Any, request: Any, what: str) -> Any:
+        found = [
+            SimpleNamespace(pipeline=SimpleNamespace(name=each.name), state=records.PIPELINE_STATES.index(each.state))
+            for each in self.state.pipelines()
+        ]
+        return SimpleNamespace(pipeline_info=found)
+
+    def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
+        return self.state.read(self.state.commit(repo, commit), path)
+
+
+@contextlib.contextmanager
+def connect(kube: Kube, namespace: str, token: str) -> Iterator[Any]:
+    """Stand for ``pachd.files.connected``."""
+    api: Any = kube.transport
+    if api.dead:
+        raise Killed
+    if not any(pod.startswith("pachd-") for pod in api.pods()):
+        raise PachdError("there is no ready pachd")
+    yield DataPachd(api)
