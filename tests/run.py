@@ -41,6 +41,8 @@ LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
 # This one brings up a cluster of its own.
 SCENARIOS_FIRST = ("local_cluster",)
+# This one kills the API server once.
+SCENARIOS_RESTLESS = ("client",)
 # Before the lanes: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
 # The stages that deploy to the cluster, in one lane because two would wait for each other's pods.
@@ -135,7 +137,8 @@ def gate(path: str) -> Command:
 
 def scenario(name: str) -> Command:
     """Return the command that runs one molecule scenario."""
-    return Command(f"molecule {name}", (str(BIN / "molecule"), "test", "--scenario-name", name), cluster=True)
+    argv = (str(BIN / "molecule"), "test", "--scenario-name", name)
+    return Command(f"molecule {name}", argv, cluster=True, restless=name in SCENARIOS_RESTLESS)
 
 
 def scenarios() -> list[str]:
