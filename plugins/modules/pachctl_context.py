@@ -88,7 +88,7 @@ path:
   description: The configuration.
   returned: always
   type: str
-  sample: /home/someone/.pachyderm/config.json
+  sample: ~/.pachyderm/config.json
 active_context:
   description: Name of the context that pachctl uses, empty where it uses none.
   returned: always

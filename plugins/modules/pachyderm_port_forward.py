@@ -18,7 +18,6 @@ description:
   - What pachd's own health call says through it is in its log, and in RV(status).
 extends_documentation_fragment:
   - pachops.pachyderm.attributes
-  - pachops.pachyderm.attributes.action_group
 attributes:
   check_mode:
     support: full
@@ -138,7 +137,7 @@ directory:
   description: Where its files are.
   returned: always
   type: str
-  sample: /home/someone/.local/share/pachops/port-forward/production
+  sample: ~/.local/share/pachops/port-forward/production
 status:
   description:
     - What the program says of itself, C(pid), C(ports), whether pachd is C(healthy), C(since) when, in seconds since

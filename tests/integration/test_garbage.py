@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create im
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import garbage, repos
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import garbage, repos, space
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.live import Live
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
@@ -149,3 +150,49 @@ def test_what_pachd_does_not_look_at_is_refused(kube: Any, pachd: tuple[Pachd, I
         with pytest.raises(StorageError, match="would delete what is needed"):
             garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=True)
     assert contents(connection)
+
+
+def test_space_by_tree_repo_and_commit(kube: Any, pachd: tuple[Pachd, Installation]) -> None:
+    connection, processes = pachd
+    shared, first, second = (letter * 10_000 for letter in (b"s", b"1", b"2"))
+    for name in ("one", "two", "gone"):
+        connection.create_repo(name)
+        connection.put_file(name, "master", "/shared", io.BytesIO(shared))
+    connection.put_file("one", "master", "/f", io.BytesIO(first))
+    connection.put_file("one", "master", "/f", io.BytesIO(second))
+    connection.put_file("gone", "master", "/f", io.BytesIO(b"g" * 30_000))
+    now = dt.datetime(2026, 11, 22, 10, tzinfo=dt.timezone.utc)
+
+    def measured() -> dict[str, Any]:
+        with living(kube, processes) as live:
+            report = space.measure(live, Progress())
+        earlier = space.remembered(kube, "ns")
+        report["growth"] = space.growth(report, earlier[-1] if earlier else None, now + dt.timedelta(days=1))
+        report["advice"] = space.advice(report)
+        assert any("etcd" in line for line in space.table(report))
+        space.remember(kube, "ns", earlier, report, now)
+        return report
+
+    before = measured()
+    on_disk = sum(path.stat().st_size for path in processes.content.glob("block/*"))
+    assert before["trees"]["block"]["bytes"] == on_disk
+    assert before["unneeded"]["total"]["bytes"] == 0
+    assert before["growth"]["since"] is None
+    repos_found = {each["name"]: each for each in before["repos"]}
+    one, two = repos_found["one"], repos_found["two"]
+    assert one["commits"] == 3
+    assert one["files"] == 20_000
+    assert 30_000 < one["stored"] < 33_000
+    assert 20_000 < one["own"] < 23_000, "what two has as well is not its own"
+    assert 10_000 < one["history"] < 13_000, "only the overwritten file"
+    assert two["own"] < 2_000
+    assert before["commits"][0]["repo"] == "gone"
+    assert any(text.startswith("one: ") and "before its branches' heads" in text for text in before["advice"])
+    connection.delete_repo("gone")
+    after = measured()
+    assert 30_000 < after["unneeded"]["total"]["bytes"] < 33_000
+    assert "collect garbage" in after["advice"][0]
+    assert after["growth"]["seconds"] == 86400
+    assert after["growth"]["total"] == 0
+    assert after["growth"]["repos"]["gone"] < -30_000
+    assert after["etcd"]["quota"] > after["etcd"]["size"] > 0

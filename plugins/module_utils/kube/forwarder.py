@@ -228,7 +228,6 @@ class Forwarder:
                 if os.getppid() != parent:
                     self._log("ending: the supervisor is gone, and nobody else would stop this")
                     return
-                self._health.error = ""
                 try:
                     call()
                 except ClusterError as error:
@@ -236,6 +235,7 @@ class Forwarder:
                     self._turned(healthy=False, error=self._health.error or str(error))
                     pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE, interval)
                 else:
+                    self._health.error = ""
                     self._turned(healthy=True, error="")
                     pause = interval
 
@@ -305,4 +305,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

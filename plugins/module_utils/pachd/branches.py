@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, PachdError
 from . import shown
 from .client import NotThere, Pachd
 from .shown import Change, Data
@@ -193,7 +193,13 @@ def _write(pachd: Pachd, before: Data, after: Data) -> None:
     request.provenance.extend(_branch(pachd, text) for text in after["provenance"])
     if after["trigger"]:
         request.trigger.CopyFrom(pfs.Trigger(**after["trigger"]))
-    pachd.call(pachd.pfs.CreateBranch, request, f"to make the branch {where}")
+    try:
+        pachd.call(pachd.pfs.CreateBranch, request, f"to make the branch {where}")
+    except PachdError as error:
+        if "as provenance but that commit is not the head" not in error.why:
+            raise
+        fix = "Move the branch that its pipeline reads; the output follows."
+        raise InputError("an output cannot be moved without its input", where=where, why=error.why, fix=fix) from None
 
 
 def _delete(pachd: Pachd, repo: str, name: str, *, force: bool) -> None:

@@ -48,8 +48,8 @@ _WORKERS = 16
 _POLL = 1.0
 _UNFINISHED = ("STARTING", "RUNNING", "MERGING", "EGRESSING")
 _SHOWN = 10
-# Measured with pachd 1.13.4 on a local cluster: pipelines stop one after the other, workers go within their grace.
-_SECONDS_PER_PIPELINE, _SECONDS_FOR_WORKERS = 0.3, 12.0
+# Measured with pachd 1.13.4 on a busy local cluster: pipelines stop one after the other, workers go within their grace.
+_SECONDS_PER_PIPELINE, _SECONDS_FOR_WORKERS = 0.5, 20.0
 _SAMPLE = 20
 #: Reads and deletions for an object that goes, of which pachd has up to a hundred under way.
 _CALLS_TO_DELETE = 3 / 20

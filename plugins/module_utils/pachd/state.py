@@ -8,6 +8,7 @@ Metadata comes from a running etcd or from a snapshot file, content from any sto
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import re
@@ -231,7 +232,9 @@ class State:
         found = []
         for each in self.keys.range(self._key("pfs/openCommits/")):
             ref = records.parse("Commit", each.value, _shown(each.key))
-            found.append(self._commit(ref.repo.name, ref.id))
+            # Deleting a repo leaves the entries of its open commits behind (``deleteRepo`` of v1.13.4).
+            with contextlib.suppress(NotInState):
+                found.append(self._commit(ref.repo.name, ref.id))
         return found
 
     def jobs(self) -> Iterator[Job]:
@@ -366,6 +369,15 @@ class State:
                     if lost is None:
                         raise
                     lost(Reference("tree", (), commit), error)
+
+    def references_of(self, commit: Commit) -> Iterator[Reference]:
+        """Yield what one commit needs, but for the tags of its datums.
+
+        :raises StorageError: what lists its files cannot be read, or it is the open output of a job.
+        """
+        for reference in self._commit_references(commit, None, False, None):
+            if reference.kind != "tag":
+                yield reference
 
     def reachable(self) -> Iterator[str]:
         """Yield the canonical names of all that the metadata reaches: objects, blocks, tags and indexes.
