@@ -255,6 +255,8 @@ def test_this_host_is_known_by_kernel_and_machine() -> None:
 def directory(tmp_path: Path) -> Path:
     base = tmp_path / "srv" / NAMESPACE
     (base / "etcd" / "member" / "snap").mkdir(parents=True)
+    # What a restore has set aside.
+    (base / "etcd" / "pachops-restore-20260304t120000-08d0" / "old").mkdir(parents=True)
     (base / "pachd" / "block").mkdir(parents=True)
     (base / "pachd" / "block" / "aa").write_bytes(b"x" * 10)
     (base / "pachd" / "0a1b2c3d-0000-0000-0000-000000000000").touch()
