@@ -1,64 +1,235 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Backups against the tools that users have, on the same data, server and machine, in one run.
+"""Backups and their verification against the tools that users have: same data, server and machine, in turn, in one run.
 
-Usage: benchmarks/run backup.py [--runs 5] [--etcd-mib 1024] [--objects 50000] [--object-kb 20] [--blocks 250]
+* etcd to S3: one process of the engine, against ``etcdctl snapshot save`` followed by ``aws s3 cp``: ≤ 0.7 of its time,
+  at most 200 MB of memory whatever the size, no temporary file above 64 MiB.
+* verification ``restore`` of that set, against ``etcdutl snapshot restore`` alone: ≤ 1.5.
+* many small objects, and few large blocks: the first copy against ``rclone copy``: ≤ 1.0; one that finds nothing new
+  against ``rclone sync``: ≤ 0.3.
 
-* etcd to S3: one process of the engine that streams, against ``etcdctl snapshot save`` followed by ``aws s3 cp``.
-* objects to S3: the first copy and one that finds nothing new, against ``rclone copy`` and ``rclone sync`` where rclone
-  is installed.
+etcd is the local cluster's, the S3 server versitygw, both on loopback; all that is timed starts its process anew.
+``--size 0.02`` makes everything that much smaller, to try the benchmark itself: fixed costs tell more then.  Without
+rclone on PATH (or ``--rclone``) its columns stay empty.
 
-etcd is the local cluster's, the S3 server versitygw, both on loopback.  Wanted: etcd at most 0.7 of the tools' time
-with at most 200 MB of memory; objects no slower than rclone, and at most 0.3 of it where nothing is new.
+    python benchmarks/backup.py [--rounds 5] [--size 1.0] [--only etcd|small|large] [--rclone PATH]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+TESTS = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+sys.path[:0] = TESTS
 
-ONE = """
+BACK_UP = """
 import resource, sys
-sys.path[:0] = {paths!r}
+sys.path[:0] = {tests!r}
 from conftest import pytest_configure
 pytest_configure()
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import newest, open_set
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options, verify
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
-access = Access(region={region!r}, endpoint={address!r}, access_key={key!r}, secret_key={secret!r})
-with EtcdClient({etcd!r}, timeout=120) as etcd:
-    origin = Origin(etcd, DirectoryStore({source!r}), [Spelling.DIRECTORY], Source("local", ""))
-    back_up(origin, open_location({location!r}, access), Wishes())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+store = open_location({location!r}, Access({region!r}, {address!r}, {key!r}, {secret!r}))
+if {verified!r}:
+    manifest = newest(store, "benchmark")
+    verdict = verify(open_set(store, "benchmark", manifest.id), "restore", Options(workdir={source!r}))
+    assert verdict.passed, verdict.findings
+else:
+    with EtcdClient({etcd!r}, timeout=120) as etcd:
+        origin = Origin(etcd, DirectoryStore({source!r}), [Spelling.DIRECTORY], Source("local", ""))
+        back_up(origin, store, Wishes())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-def timed(action: Callable[[], object]) -> float:
-    """Return how many seconds ``action`` took."""
-    begun = time.monotonic()
-    action()
-    return time.monotonic() - begun
+@dataclass
+class Row:
+    """One comparison: seconds of each round."""
+
+    what: str
+    wanted: float
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return the medians and what they make."""
+        mine = statistics.median(self.ours)
+        if not self.theirs:
+            return f"{self.what:<44}{mine:>9.1f}{'-':>9}{'-':>8}{self.wanted:>8}"
+        other = statistics.median(self.theirs)
+        verdict = "" if mine <= self.wanted * other else "  missed"
+        return f"{self.what:<44}{mine:>9.1f}{other:>9.1f}{mine / other:>8.2f}{self.wanted:>8}{verdict}"
 
 
-def report(what: str, ours: list[float], theirs: list[float], wanted: float, note: str = "") -> None:
-    """Print one line: both medians, and their ratio."""
-    mine, other = statistics.median(ours), statistics.median(theirs) if theirs else float("nan")
-    print(f"{what:34} {mine:8.2f} s  {other:8.2f} s  ratio {mine / other:5.2f} (wanted ≤ {wanted})  {note}", flush=True)
+class Largest:
+    """Watches the largest file below a directory for temporary files while something runs, in MiB."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.mib = 0
+
+    def __enter__(self) -> Largest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.1):
+            for path in self._directory.rglob("*"):
+                try:
+                    self.mib = max(self.mib, path.stat().st_size >> 20)
+                except FileNotFoundError:
+                    continue
+
+
+class Bench:
+    """One etcd, one S3 server, and a place for files."""
+
+    def __init__(self, place: Path, server: object, etcd: str, options: argparse.Namespace) -> None:
+        self.place, self.server, self.etcd, self.options = place, server, etcd, options
+        self.rows: list[Row] = []
+        self.peaks: list[int] = []
+        self.temporary = 0
+        for folder in ("tmp", "work", "empty"):
+            (place / folder).mkdir()
+        for bucket in ("ours", "theirs"):
+            (place / "s3" / "buckets" / bucket).mkdir()
+        self.environment = {
+            **os.environ,
+            "TMPDIR": str(place / "tmp"),
+            "AWS_ACCESS_KEY_ID": server.key,
+            "AWS_SECRET_ACCESS_KEY": server.secret,
+            "AWS_REGION": server.region,
+            "ETCDCTL_API": "3",
+            "RCLONE_CONFIG": "/dev/null",
+            "RCLONE_CONFIG_S_TYPE": "s3",
+            "RCLONE_CONFIG_S_PROVIDER": "Other",
+            "RCLONE_CONFIG_S_ENDPOINT": server.address,
+            "RCLONE_CONFIG_S_REGION": server.region,
+            "RCLONE_CONFIG_S_ACCESS_KEY_ID": server.key,
+            "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": server.secret,
+        }
+
+    def timed(self, row: Row, side: str, action: Callable[[], object]) -> None:
+        """Note how long ``action`` took, and say so."""
+        begun = time.monotonic()
+        action()
+        seconds = time.monotonic() - begun
+        getattr(row, side).append(seconds)
+        load = os.getloadavg()[0]
+        print(f"round {len(getattr(row, side))}: {row.what}: {side}: {seconds:.1f} s (load {load:.1f})", flush=True)
+
+    def engine(self, source: Path, location: str, *, verified: bool = False) -> None:
+        """Back up, or verify, in a process of its own."""
+        values = {each: getattr(self.server, each) for each in ("region", "address", "key", "secret")}
+        script = BACK_UP.format(
+            tests=TESTS, etcd=self.etcd, source=str(source), location=location, verified=verified, **values
+        )
+        with Largest(self.place / "tmp") as largest:
+            out = self.run(sys.executable, "-c", script)
+        if not verified:
+            self.peaks.append(int(out.split()[-1]))
+            self.temporary = max(self.temporary, largest.mib)
+
+    def run(self, *command: str) -> str:
+        """Run a program, and show what it said when it fails."""
+        done = subprocess.run(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{' '.join(command)[:200]} failed:\n{done.stdout[-4000:]}")
+        return done.stdout
+
+    def clear(self, bucket: str) -> None:
+        """Empty a bucket behind the server's back, so that disks do not fill up."""
+        for part in ("buckets", "metadata"):
+            shutil.rmtree(self.place / "s3" / part / bucket, ignore_errors=True)
+        (self.place / "s3" / "buckets" / bucket).mkdir()
+
+    def bench_etcd(self, mib: int) -> None:
+        """Time the way to S3, and the verification of what is there."""
+        from doubles.etcd import program
+
+        fill(self.etcd, mib)
+        copy = Row(f"etcd of {mib} MiB to S3", 0.7)
+        proof = Row(f"verification of {mib} MiB by restore", 1.5)
+        self.rows += [copy, proof]
+        etcdctl, etcdutl = (str(program().with_name(tool)) for tool in ("etcdctl", "etcdutl"))
+        aws = [shutil.which("aws") or "", "--endpoint-url", self.server.address, "s3", "cp"]
+        file, data = self.place / "work" / "snapshot", self.place / "work" / "data"
+
+        def save() -> None:
+            self.run(etcdctl, "--endpoints", self.etcd, "--command-timeout", "600s", "snapshot", "save", str(file))
+            if aws[0]:
+                self.run(*aws, "--only-show-errors", str(file), "s3://theirs/")
+
+        for _round in range(self.options.rounds):
+            self.timed(copy, "ours", lambda: self.engine(self.place / "empty", "s3://ours"))
+            self.timed(copy, "theirs", save)
+            self.timed(proof, "ours", lambda: self.engine(self.place / "work", "s3://ours", verified=True))
+            self.timed(
+                proof, "theirs", lambda: self.run(etcdutl, "snapshot", "restore", str(file), f"--data-dir={data}")
+            )
+            file.unlink()
+            shutil.rmtree(data)
+            self.clear("ours")
+            self.clear("theirs")
+
+    def bench_objects(self, count: int, size: int) -> None:
+        """Time the objects' way to S3, all of them and none of them new."""
+        shown = f"{size // 1000} KB" if size < 1_000_000 else f"{size // 1_000_000} MB"
+        first, again = Row(f"{count} x {shown}, first copy", 1.0), Row(f"{count} x {shown}, nothing new", 0.3)
+        self.rows += [first, again]
+        source = self.place / "source"
+        (source / "block").mkdir(parents=True)
+        for number in range(count):
+            (source / "block" / f"{number:032x}").write_bytes(os.urandom(size))
+        rclone = self.options.rclone or shutil.which("rclone")
+        for _round in range(self.options.rounds):
+            for row in (first, again):
+                self.timed(row, "ours", lambda: self.engine(source, "s3://ours"))
+                time.sleep(1.1)  # ids have whole seconds
+            self.clear("ours")
+            for row, verb in ((first, "copy"), (again, "sync")) if rclone else ():
+                self.timed(row, "theirs", lambda verb=verb: self.run(rclone, verb, str(source), "s:theirs"))
+            self.clear("theirs")
+        shutil.rmtree(source)
+
+    def report(self) -> None:
+        """Print the table."""
+        title = f"median of {self.options.rounds}, seconds"
+        print(f"\n{title:<44}{'ours':>9}{'theirs':>9}{'ratio':>8}{'wanted':>8}")
+        for row in self.rows:
+            print(row.line())
+        print(f"{'peak memory of a backup, MB':<44}{max(self.peaks):>9}{'':>17}{200:>8}")
+        print(f"{'largest temporary file of a backup, MiB':<44}{self.temporary:>9}{'':>17}{64:>8}")
+        if not shutil.which("aws"):
+            print("aws is not installed: the time of its copy is missing")
+        if not self.options.rclone and not shutil.which("rclone"):
+            print("rclone is not installed: its times are left out")
 
 
 def fill(address: str, mib: int) -> None:
@@ -66,132 +237,50 @@ def fill(address: str, mib: int) -> None:
     from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 
     with EtcdClient(address, timeout=60) as etcd:
-        etcd.put(b"cluster-id", b"benchmark")
         for number in range(mib):
             etcd.put(b"value/%d" % number, os.urandom(1 << 19).hex().encode())
 
 
+def empty(address: str) -> None:
+    """Leave nothing in an etcd but what makes it an installation's."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+
+    with EtcdClient(address, timeout=300) as client:
+        client.put(b"cluster-id", b"benchmark")
+        client.delete(b"value/", b"value0")
+        client.compact(client.status().revision)
+        client.defragment()
+
+
 def main() -> None:
-    """Run what the arguments ask for."""
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=float, default=1.0, help="1.0: 1 GiB of etcd, 50,000 objects, 250 blocks")
+    parser.add_argument("--only", choices=["etcd", "small", "large"], default="")
+    parser.add_argument("--rclone", default="", help="path of the program, where it is not on PATH")
+    options = parser.parse_args()
     from conftest import pytest_configure
 
     pytest_configure()
     from doubles.etcd import running
     from servers import s3
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--etcd-mib", type=int, default=1024)
-    parser.add_argument("--objects", type=int, default=50_000)
-    parser.add_argument("--object-kb", type=int, default=20)
-    parser.add_argument("--only", choices=["etcd", "objects"], default="")
-    parser.add_argument("--blocks", type=int, default=250, help="blocks of 8 MB")
-    options = parser.parse_args()
+    mib, objects, blocks = (max(1, round(number * options.size)) for number in (1024, 50_000, 250))
     with tempfile.TemporaryDirectory(prefix="pachops-bench-") as name:
         place = Path(name)
-        quota = str((options.etcd_mib + 512) << 21)
-        flags = ("--quota-backend-bytes", quota, "--max-request-bytes", "52428800")
+        flags = ("--quota-backend-bytes", str((mib + 512) << 21), "--max-request-bytes", "52428800")
         with s3.running(place / "s3") as server, running(place / "etcd", *flags) as etcd:
-            for bucket in ("ours", "theirs"):
-                (place / "s3" / "buckets" / bucket).mkdir()
-            fill(etcd, options.etcd_mib if options.only != "objects" else 1)
-            if options.only != "objects":
-                bench_etcd(place, server, etcd, options)
-            if options.only != "etcd":
-                bench_objects(place, server, etcd, options)
-
-
-def back_up_once(server: object, etcd: str, source: Path, location: str) -> int:
-    """Back up in a process of its own, and return its peak memory in MB."""
-    values = {each: getattr(server, each) for each in ("region", "address", "key", "secret")}
-    paths = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
-    script = ONE.format(paths=paths, etcd=etcd, source=str(source), location=location, **values)
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) // 1024
-
-
-def tools_environment(server: object) -> dict[str, str]:
-    """Return the environment in which aws and rclone reach the server."""
-    return {
-        **os.environ,
-        "AWS_ACCESS_KEY_ID": server.key,
-        "AWS_SECRET_ACCESS_KEY": server.secret,
-        "AWS_REGION": server.region,
-        "ETCDCTL_API": "3",
-        "RCLONE_CONFIG_S_TYPE": "s3",
-        "RCLONE_CONFIG_S_PROVIDER": "Other",
-        "RCLONE_CONFIG_S_ENDPOINT": server.address,
-        "RCLONE_CONFIG_S_REGION": server.region,
-        "RCLONE_CONFIG_S_ENV_AUTH": "true",
-        "RCLONE_CONFIG": "/dev/null",
-    }
-
-
-def bench_etcd(place: Path, server: object, etcd: str, options: argparse.Namespace) -> None:
-    """Time the metadata's way to S3."""
-    environment = tools_environment(server)
-    aws = ["aws", "--endpoint-url", server.address, "s3"]
-    empty = place / "empty"
-    empty.mkdir()
-    peaks: list[int] = []
-    ours, theirs = [], []
-    for number in range(options.runs):
-        ours.append(timed(lambda n=number: peaks.append(back_up_once(server, etcd, empty, f"s3://ours/{n}"))))
-        clear(place, "ours")
-        file = place / "snapshot"
-
-        def tools(file: Path = file) -> None:
-            save = ["etcdctl", "--endpoints", etcd, "--command-timeout", "600s", "snapshot", "save", str(file)]
-            subprocess.run(save, env=environment, check=True, capture_output=True)
-            subprocess.run([*aws, "cp", str(file), "s3://theirs/"], env=environment, check=True, capture_output=True)
-
-        theirs.append(timed(tools))
-        file.unlink()
-        clear(place, "theirs")
-    report(f"etcd, {options.etcd_mib} MiB, to S3", ours, theirs, 0.7, f"peak {max(peaks)} MB (wanted ≤ 200)")
-
-
-def clear(place: Path, bucket: str) -> None:
-    """Empty a bucket behind the server's back, so that disks do not fill up."""
-    for part in ("buckets", "metadata"):
-        shutil.rmtree(place / "s3" / part / bucket, ignore_errors=True)
-    (place / "s3" / "buckets" / bucket).mkdir()
-
-
-def bench_objects(place: Path, server: object, etcd: str, options: argparse.Namespace) -> None:
-    """Time the objects' way to S3, all of them and none of them new."""
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
-
-    with EtcdClient(etcd, timeout=300) as client:
-        client.delete(b"value/", b"value0")
-        client.compact(client.status().revision)
-        client.defragment()
-    environment, rclone = tools_environment(server), shutil.which("rclone")
-    if not rclone:
-        print("rclone is not installed: its times are left out", flush=True)
-    for title, count, size in (
-        (f"{options.objects} objects of {options.object_kb} KB", options.objects, options.object_kb * 1000),
-        (f"{options.blocks} blocks of 8 MB", options.blocks, 8_000_000),
-    ):
-        source = place / "source"
-        (source / "block").mkdir(parents=True)
-        for number in range(count):
-            (source / "block" / f"{number:032x}").write_bytes(os.urandom(size))
-        times: dict[str, list[float]] = {"first": [], "again": [], "copy": [], "sync": []}
-        for _unused in range(options.runs):
-            for part in ("first", "again"):
-                times[part].append(timed(lambda src=source: back_up_once(server, etcd, src, "s3://ours")))
-                time.sleep(1.1)  # ids have whole seconds
-            clear(place, "ours")
-            for part in ("copy", "sync") if rclone else ():
-                command = [rclone, part, str(source), "s:theirs"]
-                times[part].append(timed(lambda c=command: subprocess.run(c, env=environment, check=True)))
-            clear(place, "theirs")
-        report(f"{title}, first", times["first"], times["copy"], 1.0)
-        report(f"{title}, nothing new", times["again"], times["sync"], 0.3)
-        shutil.rmtree(source)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    print(f"largest process of all: {peak} MB", flush=True)
+            bench = Bench(place, server, etcd, options)
+            empty(etcd)
+            if options.only in ("", "etcd"):
+                bench.bench_etcd(mib)
+                empty(etcd)
+            if options.only in ("", "small"):
+                bench.bench_objects(objects, 20_000)
+            if options.only in ("", "large"):
+                bench.bench_objects(blocks, 8_000_000)
+            bench.report()
 
 
 if __name__ == "__main__":

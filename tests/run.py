@@ -314,15 +314,31 @@ class Lanes:
         return outcomes
 
     def _lane(self, lane: Sequence[tuple[str, Command]]) -> list[Outcome]:
-        return [self._one(stage, command) for stage, command in lane if not _stopping.is_set()]
+        waiting, outcomes = list(lane), []
+        while waiting and not _stopping.is_set():
+            outcomes.append(self._next(waiting))
+        return outcomes
+
+    def _next(self, waiting: list[tuple[str, Command]]) -> Outcome:
+        """Run the first that may run now; one that must not run beside another lane's lets calmer ones pass."""
+        calm = next((each for each in waiting if not each[1].restless), None)
+        restless = waiting[0][1].restless
+        if restless and not self._rest.acquire(blocking=calm is None):
+            restless = False
+        chosen = waiting[0] if restless or calm is None else calm
+        waiting.remove(chosen)
+        try:
+            return self._one(*chosen)
+        finally:
+            if restless:
+                self._rest.release()
 
     def _one(self, stage: str, command: Command) -> Outcome:
         log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
         log.write_bytes(b"")
-        with self._rest if command.restless else contextlib.nullcontext():
-            self._running[command.name] = time.monotonic()
-            outcome = run(stage, command, log)
-            del self._running[command.name]
+        self._running[command.name] = time.monotonic()
+        outcome = run(stage, command, log)
+        del self._running[command.name]
         with self._printing:
             sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
             sys.stdout.flush()

@@ -30,7 +30,15 @@ from pathlib import Path
 CACHE = Path(os.environ.get("PACHOPS_CACHE", "/var/cache/pachops")) / "gates"
 STEERING = re.compile(r"(ANSIBLE|PYTEST|PYTHON|MYPY|RUFF|COVERAGE)")
 # What is tested with where it is there: a host without one has not tested with it.
-FOUND = ("python3.12", "python3.13", "shellcheck")
+FOUND = (
+    "python3.12",
+    "python3.13",
+    "shellcheck",
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)
 # What an installer notes of itself, or of this very environment, and not of what it installed.
 UNTOLD = re.compile(rb"\.\./|\S*\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|RECORD),|\S*\.pyc,")
 

@@ -41,6 +41,7 @@ _DECISIVE: Mapping[str, tuple[str, ...]] = {
 }
 # Variables whose values the manifests set on purpose, whatever was there; the plan of an adoption says why.
 _DELIBERATE = OWNED_ENVIRONMENT - set(_DECISIVE)
+_DOCKER_SOCKET = "/var/run/docker.sock"
 _PROMETHEUS = ("prometheus.io/scrape", "prometheus.io/port")
 # Annotations that belong to whoever applied the object, or to a controller, and describe nothing.
 _TOOLS = re.compile(r"(kubectl\.kubernetes\.io|deployment\.kubernetes\.io|meta\.helm\.sh|helm\.sh)/")
@@ -188,6 +189,7 @@ class _Reader:
         rbac = self._rbac()
         options = self._options(version, storage, etcd, found, rbac)
         self._judge_leftovers(options)
+        self._judge_workers()
         return Discovery(
             namespace=self.seen.namespace,
             maker=_maker(self.pachd),
@@ -644,6 +646,24 @@ class _Reader:
                     f"a deployment leaves {', '.join(left)} as they are",
                     "nothing that nobody uses, and no more rights than pachd needs",
                     "Delete them once it is taken over, where no other installation uses them.",
+                )
+            )
+
+    def _judge_workers(self) -> None:
+        """Name workers that were made for nodes with Docker: pachd keeps them as they are, whatever it is told now."""
+        bound = [
+            name(worker)
+            for worker in self.seen.workers
+            for volume in worker["spec"].get("template", {}).get("spec", {}).get("volumes") or []
+            if (volume.get("hostPath") or {}).get("path") == _DOCKER_SOCKET
+        ]
+        if bound:
+            self.findings.append(
+                warning(
+                    "workers",
+                    f"the workers of {len(bound)} pipelines mount Docker's socket: {', '.join(bound)}",
+                    "workers that need no Docker: on other nodes these crash (pachyderm/pachyderm#4575)",
+                    "After the deployment, delete these ReplicationControllers; pachd makes them anew without it.",
                 )
             )
 

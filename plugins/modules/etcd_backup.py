@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - pachops.pachyderm.kube
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.live
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -118,77 +119,6 @@ options:
         description: Seconds after which the cluster ends it.
         type: int
         default: 21600
-  etcd:
-    description: How to reach an etcd with TLS, users or an address of its own.
-    type: dict
-    default: {}
-    suboptions:
-      endpoint:
-        description: Its client address, such as V(https://etcd.example:2379).
-        type: str
-        default: ""
-      ca_file:
-        description: CA certificates that its own is checked against.
-        type: path
-        default: ""
-      cert_file:
-        description: The client certificate.
-        type: path
-        default: ""
-      key_file:
-        description: The client certificate's private key.
-        type: path
-        default: ""
-      server_name:
-        description: The name in its certificate, where that is not the address.
-        type: str
-        default: ""
-      user:
-        description: Its user, where authentication is on.
-        type: str
-        default: ""
-      password:
-        description: The user's password.
-        type: str
-        default: ""
-  source_path:
-    description: The directory of the objects on this host, with the backend C(local); the node's own by default.
-    type: path
-    default: ""
-  source_access:
-    description:
-      - Replaces what the storage secret says about the way to the bucket, for hosts that need another one.
-    type: dict
-    default: {}
-    suboptions:
-      region:
-        description: The bucket's region.
-        type: str
-        default: ""
-      endpoint:
-        description: Address of the object storage service.
-        type: str
-        default: ""
-      access_key:
-        description: Access key id, for S3.
-        type: str
-        default: ""
-      secret_key:
-        description: Secret access key, for S3.
-        type: str
-        default: ""
-      session_token:
-        description: Session token of temporary credentials, for S3.
-        type: str
-        default: ""
-      credentials_file:
-        description: A Google service account's key file.
-        type: path
-        default: ""
-      ca_file:
-        description: CA certificates to trust instead of the system's.
-        type: path
-        default: ""
   lock_wait:
     description: Seconds to wait for another backup, restore, migration or garbage collection to end.
     type: float

@@ -201,6 +201,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return (entry.key for entry in open_set(store, cluster_id, backup_id).index())
 
     with lock or nullcontext():
+        if lock is not None:
+            lock.check_clock()
         now = dt.datetime.now(dt.timezone.utc)
         plan = make_plan(store, cluster_id, policy, now, index_of, grace)
         if lock is not None:

@@ -104,7 +104,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client impo
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Ask, and return the module's result."""
     params = module.params
-    with reach_from(params, lambda: connect(params["kubeconfig"], params["context"])) as reached:
+    kube = None if params["endpoints"] else connect(params["kubeconfig"], params["context"])
+    with reach_from(params, kube) as reached:
         state = inspect(reached)
     return {"changed": False, "etcd": state, "table": table(state)}
 

@@ -60,6 +60,12 @@ options:
     description: Directory on the controller for that snapshot; required with O(snapshot=true).
     type: path
     default: ""
+  lock_wait:
+    description:
+      - Seconds to wait for a backup, restore, migration or garbage collection to end.
+      - The installation's lock is not asked for with O(endpoints), which name no cluster.
+    type: float
+    default: 0
 seealso:
   - module: pachops.pachyderm.etcd_info
   - module: pachops.pachyderm.etcd_backup
@@ -100,9 +106,11 @@ etcd:
   sample: {healthy: true, revision: 4711}
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.lock import Lock
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.maintenance import (
     ETCD_ARGUMENT_SPEC,
@@ -138,7 +146,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         params["disarm"],
         params["snapshot_dir"] if params["snapshot"] else "",
     )
-    with reach_from(params, lambda: connect(params["kubeconfig"], params["context"])) as reached:
+    kube = None if params["endpoints"] else connect(params["kubeconfig"], params["context"])
+    lock = None
+    if kube is not None and not module.check_mode:
+        lock = Lock(kube, params["namespace"], "maintenance", wait=params["lock_wait"])
+    with lock or nullcontext(), reach_from(params, kube) as reached:
         before = inspect(reached)
         done = care(reached, wanted, Progress(), check=module.check_mode)
         after = before if module.check_mode else inspect(reached)
@@ -165,6 +177,7 @@ def main() -> None:
             "disarm": {"type": "bool", "default": False},
             "snapshot": {"type": "bool", "default": True},
             "snapshot_dir": {"type": "path", "default": ""},
+            "lock_wait": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )

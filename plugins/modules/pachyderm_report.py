@@ -15,6 +15,7 @@ description:
   - For those who have no licence for Pachyderm's own dashboard.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.backup_store
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -55,40 +56,8 @@ options:
         C(s3://bucket/prefix) or C(gs://bucket/prefix).
       - Without it backups are not looked at.
     type: str
+    required: false
     default: ""
-  store_access:
-    description: How to reach a store in a bucket, as for M(pachops.pachyderm.etcd_backup).
-    type: dict
-    default: {}
-    suboptions:
-      region:
-        description: The bucket's region, for S3.
-        type: str
-        default: ""
-      endpoint:
-        description: Address of an S3-compatible service.
-        type: str
-        default: ""
-      access_key:
-        description: Access key id, for S3.
-        type: str
-        default: ""
-      secret_key:
-        description: Secret access key, for S3.
-        type: str
-        default: ""
-      session_token:
-        description: Session token of temporary credentials, for S3.
-        type: str
-        default: ""
-      credentials_file:
-        description: A Google service account's key file on this host.
-        type: path
-        default: ""
-      ca_file:
-        description: CA certificates to trust instead of the system's.
-        type: path
-        default: ""
   backup_max_age:
     description: Seconds after which the newest verified backup is too old; without it none is.
     type: int

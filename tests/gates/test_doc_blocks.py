@@ -132,3 +132,12 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
     text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"\w+:|#", link)]
     assert not [link for link in links if link and not (document.parent / link).exists()]
+
+
+def test_tests_that_documents_name_exist() -> None:
+    named = {name for path in doc_blocks.documents() for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    assert named
+    written = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert named <= written

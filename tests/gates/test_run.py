@@ -83,6 +83,28 @@ def test_restless_commands_never_run_at_once(tmp_path: Path, monkeypatch: pytest
     assert [outcome.failed for outcome in run.Lanes().run(*lanes)] == [0, 0]
 
 
+def test_a_lane_does_not_stand_still_while_restless_commands_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    # The left one ends only when the calm one of the other lane has run, which stands behind a restless one there.
+    long = f"touch {tmp_path}/begun; timeout 10 bash -c 'until [ -e {tmp_path}/calm ]; do sleep 0.05; done'"
+    left = [("stage", Command("long", ("bash", "-c", long), restless=True))]
+    begun = f"timeout 10 bash -c 'until [ -e {tmp_path}/begun ]; do sleep 0.05; done'"
+    right = [
+        ("stage", Command("begun", ("bash", "-c", begun))),
+        ("stage", Command("kills", ("true",), restless=True)),
+        ("stage", Command("calm", ("touch", f"{tmp_path}/calm"))),
+    ]
+    outcomes = run.Lanes().run(left, right)
+    assert [(each.command.name, each.failed) for each in outcomes] == [
+        ("long", 0),
+        ("begun", 0),
+        ("calm", 0),
+        ("kills", 0),
+    ]
+
+
 def test_processor_time_is_that_of_the_children_too() -> None:
     busy = "import time\nwhile time.process_time() < 0.2: pass"
     _status, cpu = run.wait(("bash", "-c", f"{sys.executable} -c '{busy}'; true"), dict(os.environ))

@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,16 @@ import boto3
 import google.auth
 import pytest
 import requests
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue import read_catalogue, record
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.prune import carry_out, make_plan
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.retention import Policy
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import backup_ids, cluster_ids, open_set
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import verify
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.module_utils.status import backups_in
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import (
     HELD,
     ObjectExists,
@@ -219,16 +228,135 @@ def test_a_missing_bucket_is_named(make: Make, etcd: EtcdClient, kind: str) -> N
         back_up(origin(etcd, open_location(location, access), kind), missing, Wishes())
 
 
-@pytest.mark.parametrize("method", ["read", "write"])
-def test_denied_permissions_of_cloud_storage_are_named(
-    make: Make, etcd: EtcdClient, emulator: Emulator, method: str, monkeypatch: pytest.MonkeyPatch
+# Rights: what docs/backups.md lists for each run is enough, and each of it is needed.
+
+TURNS = itertools.count(1)
+SMALL = {"block/a": b"data", "tag/t": b"tag"}
+Run = Callable[[EtcdClient, str, Store, Store], None]
+
+
+def run_backup(etcd: EtcdClient, kind: str, source: Store, store: Store) -> None:
+    # Two of the same second and revision would be in each other's way.
+    moment = datetime.now(timezone.utc) + timedelta(minutes=next(TURNS))
+    assert back_up(origin(etcd, source, kind), store, Wishes(), now=lambda: moment).made
+
+
+def run_verify(_etcd: EtcdClient, _kind: str, _source: Store, store: Store) -> None:
+    backup = read_catalogue(store, CLUSTER).find("latest")
+    found = record(store, CLUSTER, verify(open_set(store, CLUSTER, backup.id), "digest"))
+    assert found.passed, found.findings
+
+
+def run_prune(_etcd: EtcdClient, _kind: str, _source: Store, store: Store) -> None:
+    def index_of(backup_id: str) -> Iterator[str]:
+        return (entry.key for entry in open_set(store, CLUSTER, backup_id).index())
+
+    now = later() + timedelta(days=2)
+    plan = make_plan(store, CLUSTER, Policy(last=1), now, index_of)
+    assert plan.deletions
+    carry_out(store, plan, now)
+
+
+def run_status(_etcd: EtcdClient, _kind: str, _source: Store, store: Store) -> None:
+    found = backups_in(store, CLUSTER, None, datetime.now(timezone.utc))
+    # None was verified as deeply as that.
+    assert re.fullmatch(r"none of \d+ backups is verified", found["trouble"]), found["trouble"]
+
+
+RUNS: dict[str, Run] = {"backup": run_backup, "verify": run_verify, "prune": run_prune, "status": run_status}
+SOURCE, STORE = "the installation's", "the backups'"
+#: Needed only once something has gone wrong.
+UNNOTICED = {"s3:AbortMultipartUpload"}
+
+
+def documented(column: int) -> dict[str, dict[str, list[str]]]:
+    """What the page says, by run and bucket; ``column`` 2 is S3, 3 Cloud Storage."""
+    page = (Path(__file__).resolve().parents[2] / "docs/backups.md").read_text(encoding="utf-8")
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in page.partition("### In the clouds")[2].splitlines():
+        cells = [each.strip() for each in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0] in RUNS:
+            found.setdefault(cells[0], {})[cells[1]] = re.findall(r"`([\w:.]+)`", cells[column])
+    assert set(found) == set(RUNS)
+    return found
+
+
+def filled(etcd: EtcdClient, kind: str, source: Store, store: Store) -> None:
+    """An installation with objects, and two backups of it, with something for prune to delete."""
+    for name, data in SMALL.items():
+        source.write(key_of(name, SPELLINGS[kind]), [data])
+    for _turn in range(2):
+        run_backup(etcd, kind, source, store)
+
+
+def test_every_action_that_is_documented_for_s3_is_needed_and_they_suffice(make: Make, etcd: EtcdClient) -> None:
+    location, access = make("moto", "rights-source")
+    kept, _access = make("moto", "rights-store")
+    iam = boto3.client(
+        "iam",
+        endpoint_url=access.endpoint,
+        region_name="eu-central-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    iam.create_user(UserName="run")
+    key = iam.create_access_key(UserName="run")["AccessKey"]
+    own = replace(access, access_key=key["AccessKeyId"], secret_key=key["SecretAccessKey"])
+    source, store = open_location(location, access), open_location(kept, access)
+    own_source, own_store = open_location(location, own), open_location(kept, own)
+    filled(etcd, "moto", source, store)
+
+    def enforce(after: int) -> None:
+        requests.post(f"{access.endpoint}/moto-api/reset-auth", data=str(after), timeout=10)
+
+    def go(run: str, grants: dict[str, list[str]]) -> None:
+        statements = []
+        for bucket, name in ((SOURCE, "rights-source"), (STORE, "rights-store")):
+            for action in grants.get(bucket, ()):
+                place = name if action.startswith("s3:List") else f"{name}/*"
+                statements.append({"Effect": "Allow", "Action": action, "Resource": f"arn:aws:s3:::{place}"})
+        # Something new that a backup has to read, and something that no backup names.
+        source.write(key_of(f"block/{next(TURNS)}", Spelling.REVERSED), [b"more"])
+        store.write(f"{CLUSTER}/objects/block/orphan", [b"less"])
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_user_policy(UserName="run", PolicyName="run", PolicyDocument=policy)
+        enforce(0)
+        try:
+            RUNS[run](etcd, "moto", own_source, own_store)
+        finally:
+            enforce(10**9)
+
+    for run, grants in documented(2).items():
+        for bucket, actions in grants.items():
+            for action in actions:
+                fewer = {**grants, bucket: [each for each in actions if each != action]}
+                if action in UNNOTICED:
+                    continue
+                with pytest.raises((PachopsError, AssertionError)) as refused:
+                    go(run, fewer)
+                place = "rights-source" if bucket == SOURCE else "rights-store"
+                place += "" if action.startswith("s3:List") else "/*"
+                wanted = f"Allow these credentials {action} on arn:aws:s3:::{place}."
+                assert wanted in str(refused.value), f"{run} without {action} on {bucket} bucket: {refused.value}"
+        go(run, {bucket: [each for each in actions if each not in UNNOTICED] for bucket, actions in grants.items()})
+
+
+def test_every_permission_that_is_documented_for_cloud_storage_is_needed_and_they_suffice(
+    make: Make, etcd: EtcdClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    location, access = make("gcs", f"denied-{method}")
-    allowed = ("storage.objects.list", *(["storage.objects.get"] if method == "write" else ["storage.objects.create"]))
-    source = open_location(location, access)
-    source.write(key_of("block/a", Spelling.SLASH), [b"x"])
-    token = emulator.operator("acme", number="5", permissions=allowed)
-    monkeypatch.setattr(google.auth, "default", lambda **_unused: (Credentials(token), "acme"))
-    denied = open_location(location, access)
-    with pytest.raises(PachopsError, match=r"403.*(get|create)"):
-        back_up(origin(etcd, denied, "gcs"), denied, Wishes())
+    location, access = make("gcs", "rights-source")
+    kept, _access = make("gcs", "rights-store")
+    filled(etcd, "gcs", open_location(location, access), open_location(kept, access))
+
+    def go(run: str, permissions: set[str]) -> None:
+        token = emulator.operator("acme", permissions=tuple(permissions))
+        monkeypatch.setattr(google.auth, "default", lambda **_unused: (Credentials(token), "acme"))
+        RUNS[run](etcd, "gcs", open_location(location, access), open_location(kept, access))
+
+    for run, grants in documented(3).items():
+        needed = {permission for permissions in grants.values() for permission in permissions}
+        for permission in sorted(needed):
+            with pytest.raises((PachopsError, AssertionError)) as refused:
+                go(run, needed - {permission})
+            assert f"Grant these credentials {permission} on the bucket rights-" in str(refused.value)
+        go(run, needed)

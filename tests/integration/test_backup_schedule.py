@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import configparser
 import getpass
 import json
 import os
@@ -21,19 +22,21 @@ Play = Callable[..., str]
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
-    """Run schedule.yml with a double of crontab(1), which keeps the table in a file."""
+    """Run schedule.yml with doubles of crontab and systemctl, which keep in files what they are told."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    table = tmp_path / "crontab"
-    (programs / "crontab").write_text(
+    (programs / "crontab").symlink_to(ROOT / "molecule/schedule/files/crontab")
+    (programs / "systemctl").write_text(
         f"""#!/bin/sh
-# A double of crontab: -l prints the table, a file replaces it, -r removes it.
-while getopts u:lr option; do case $option in u) ;; l) cat {table} 2>/dev/null; exit ;; r) rm -f {table}; exit ;; esac; done
-shift $((OPTIND - 1))
-cat "$1" >{table}
+# A double of systemctl: a unit is loaded and does not run yet; what else is asked of it is written down.
+case $1 in
+show) echo LoadState=loaded; echo ActiveState=inactive; echo UnitFileState=disabled ;;
+is-enabled) echo disabled; exit 1 ;;
+*) echo "$@" >>{tmp_path}/systemctl ;;
+esac
 """
     )
-    (programs / "crontab").chmod(0o755)
+    (programs / "systemctl").chmod(0o755)
 
     def run(*flags: str, **variables: object) -> str:
         given = {
@@ -53,7 +56,12 @@ cat "$1" >{table}
             capture_output=True,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
+            env={
+                **os.environ,
+                "PATH": f"{programs}:{os.environ['PATH']}",
+                "CRONTAB_TABLE": str(tmp_path / "crontab"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
             check=False,
         )
         return process.stdout + process.stderr
@@ -115,6 +123,41 @@ def test_a_crontab_runs_the_playbook_one_at_a_time(play: Play, tmp_path: Path) -
     assert "failed=0" in gone, gone
     assert not home.exists()
     assert "run" not in (tmp_path / "crontab").read_text() if (tmp_path / "crontab").exists() else True
+
+
+def test_systemd_gets_a_timer_that_makes_up_for_what_was_slept_through(play: Play, tmp_path: Path) -> None:
+    units = tmp_path / "units"
+    units.mkdir()
+    wanted = {
+        "backup_schedule_kind": "systemd",
+        "backup_schedule_time": "30 1 * * sun",
+        "backup_schedule_timeout": 600,
+        "backup_schedule_variables": {"backup_store": "/backups"},
+        "__backup_schedule_units_directory": str(units),
+    }
+    made = play(**wanted)
+    assert "failed=0" in made, made
+    read = {}
+    for kind in ("service", "timer"):
+        read[kind] = configparser.ConfigParser()
+        read[kind].optionxform = str  # type: ignore[assignment,method-assign]
+        read[kind].read(units / f"pachyderm-backup.{kind}")
+    home = tmp_path / "schedules" / "pachyderm-backup"
+    assert read["service"]["Service"]["ExecStart"] == f"{home}/run"
+    assert read["service"]["Service"]["Type"] == "oneshot"
+    # The script ends the run itself, and says so; systemd only ends a script that hangs.
+    assert int(read["service"]["Service"]["TimeoutStartSec"]) > 600
+    timer = dict(read["timer"]["Timer"])
+    assert timer == {"OnCalendar": "Sun *-*-* 01:30:00 UTC", "Persistent": "true"}
+    assert json.loads((home / "variables.json").read_text())["scheduled_zone"] == "UTC"
+    told = (tmp_path / "systemctl").read_text().splitlines()
+    assert "daemon-reload" in told
+    assert "enable pachyderm-backup.timer" in told
+    assert "start pachyderm-backup.timer" in told
+    gone = play(**wanted, backup_schedule_state="absent")
+    assert "failed=0" in gone, gone
+    assert not list(units.iterdir())
+    assert not home.exists()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import Store
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
+from doubles.cutting import cutting
 from doubles.etcd import running
 
 CLUSTER = "0123456789abcdef0123456789abcdef"
@@ -590,3 +591,28 @@ def test_nothing_is_readable_for_others(installation: Installation, tmp_path: Pa
     installation.back_up()
     modes = {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "store").rglob("*")}
     assert modes == {"0o700", "0o600"}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_cut_on_the_way_from_etcd_leaves_no_backup(installation: Installation, share: float) -> None:
+    for number in range(4):
+        installation.etcd.put(b"filling/%d" % number, bytes([number]) * 1_000_000)
+    size = installation.etcd.status().db_size
+    with cutting(installation.etcd.endpoint) as way, EtcdClient(way.address, timeout=20) as client:
+        cut = replace(installation, etcd=client)
+        whole = client.snapshot_messages
+
+        def snapshot_messages(timeout: float | None = None) -> Iterator[bytes]:
+            way.left = int(size * share)
+            return whole(timeout)
+
+        client.snapshot_messages = snapshot_messages  # type: ignore[method-assign]
+        with pytest.raises(PachopsError, match=r"cannot reach etcd|did not arrive whole") as failure:
+            cut.back_up()
+        assert way.cuts == 1
+        assert way.address in str(failure.value)
+        assert cut.complete() == []
+        assert files(installation) == [], "nothing of the set is left"
+        client.snapshot_messages = whole  # type: ignore[method-assign]
+        assert cut.back_up().made, "the next one finds its way again"
+    assert len(installation.complete()) == 1

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, InputError
@@ -27,42 +26,22 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.maintenance
     save_snapshot,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
-from doubles.etcd import program, running
-from doubles.kube import FakeKube, installation, node
+from doubles.etcd import behind, fill, program, running
+from doubles.kube import FakeKube, node
 
 NAMESPACE = "pachyderm"
-
-
-def fill(address: str) -> None:
-    with EtcdClient(address) as client:
-        client.put(b"cluster-id", b"c1d")
-        client.put(b"pachyderm/1.7.0/pachyderm_pfs/repos/ticks", b"")
-        for number in range(300):
-            client.put(b"pachyderm/1.7.0/pachyderm_pps/jobs/%d" % (number % 10), b"x" * 20_000)
-    time.sleep(0.5)  # for the sizes of its last commit
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     with running(tmp_path / "etcd") as address:
         fill(address)
+        time.sleep(0.5)  # for the sizes of its last commit
         yield address
 
 
-def cluster(address: str) -> FakeKube:
-    """Return a cluster whose etcd pod leads to a real etcd."""
-    kube = FakeKube([node(), *installation(NAMESPACE)])
-    split = urlsplit(address)
-    assert split.hostname
-    assert split.port
-    pods = [ref for ref in kube.objects if ref.kind == "Pod" and ref.name.startswith("etcd")]
-    assert pods
-    kube.forwarded[(pods[0].name, 2379)] = (split.hostname, split.port)
-    return kube
-
-
 def test_an_etcd_is_described_through_its_pods(address: str) -> None:
-    with reach(cluster(address), NAMESPACE) as reached:  # type: ignore[arg-type]
+    with reach(behind(address), NAMESPACE) as reached:  # type: ignore[arg-type]
         state = inspect(reached)
     assert state["healthy"]
     assert state["troubles"] == []

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Use an installation as people do.
 
-``seed KUBECONFIG NAMESPACE IMAGE``, ``write KUBECONFIG NAMESPACE SECONDS``, or ``settle KUBECONFIG NAMESPACE -``.
+``seed KUBECONFIG NAMESPACE IMAGE``, ``write KUBECONFIG NAMESPACE SECONDS``, ``settle KUBECONFIG NAMESPACE -``, or
+``held KUBECONFIG NAMESPACE JOB_RUNNING|JOB_SUCCESS``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import python_pachyderm
 from python_pachyderm.service import pps_proto
@@ -18,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".cache" / "collect
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+
+HELD = "held"
 
 
 def seed(client: python_pachyderm.Client, image: str) -> None:
@@ -33,6 +37,14 @@ def seed(client: python_pachyderm.Client, image: str) -> None:
     transform = pps_proto.Transform(cmd=["sh"], image=image, stdin=["cp -r /pfs/ticks/* /pfs/out/"])
     wanted = pps_proto.Input(pfs=pps_proto.PFSInput(repo="ticks", glob="/"))
     client.create_pipeline("copy", transform=transform, input=wanted)
+    # Its job runs until somebody makes /tmp/go in its pod.
+    client.create_repo("gate")
+    client.put_file_bytes("gate/master", "/pass", b"passed")
+    script = ["while [ ! -e /tmp/go ]; do sleep 0.2; done", "cp /pfs/gate/pass /pfs/out/"]
+    transform = pps_proto.Transform(cmd=["sh"], image=image, stdin=script)
+    client.create_pipeline(
+        HELD, transform=transform, input=pps_proto.Input(pfs=pps_proto.PFSInput(repo="gate", glob="/"))
+    )
     client.create_repo("open")
     commit = client.start_commit("open", "master")
     client.put_file_bytes(commit, "/unfinished", b"not yet")
@@ -56,6 +68,19 @@ def settle(client: python_pachyderm.Client) -> None:
         sys.stdout.write(f"{commit.commit.repo.name}\n")
 
 
+def held(client: python_pachyderm.Client, state: str) -> None:
+    """Wait until the only job of the pipeline that is held is in that state, and print its id."""
+    end = time.monotonic() + 90
+    jobs: list[Any] = []
+    while time.monotonic() < end:
+        jobs = list(client.list_job(HELD))
+        if [pps_proto.JobState.Name(each.state) for each in jobs] == [state]:
+            sys.stdout.write(jobs[0].job.id)
+            return
+        time.sleep(0.5)
+    sys.exit(f"not {state}: {jobs}")
+
+
 def main() -> None:
     """Do what the command line says."""
     command, kubeconfig, namespace, argument = sys.argv[1:]
@@ -67,6 +92,8 @@ def main() -> None:
             seed(client, argument)
         elif command == "write":
             write(client, float(argument))
+        elif command == "held":
+            held(client, argument)
         else:
             settle(client)
 

@@ -58,7 +58,7 @@ def run(kube: Kube, namespace: str) -> dict[str, Any]:
     }
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
     kube.apply(job)
-    end = time.monotonic() + 180
+    end = time.monotonic() + 600
     status: dict[str, Any] = {}
     while not (status.get("succeeded") or status.get("failed")) and time.monotonic() < end:
         time.sleep(1)

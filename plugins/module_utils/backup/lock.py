@@ -33,6 +33,7 @@ LOCK = "pachops-lock"
 DURATION = 60.0  # seconds for which a lock outlives its holder
 _API, _KIND = "coordination.k8s.io/v1", "Lease"
 _FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_SKEW = 600.0  # seconds that two clocks may differ
 _MERGE = "application/merge-patch+json"
 
 
@@ -56,6 +57,8 @@ class Lock:
         self._lost = ""
         self._thread: threading.Thread | None = None
         self._renewed = 0.0
+        #: Seconds by which this host's clock is ahead of the API server's, known once the lock was asked for.
+        self.skew = 0.0
         self._refused = ""
 
     def __enter__(self) -> Lock:
@@ -111,11 +114,25 @@ class Lock:
                 fix="Run it again when the API server answers and nothing else works on the installation.",
             )
 
+    def check_clock(self) -> None:
+        """Return where this host's clock can be trusted with deciding what is old.
+
+        :raises BackupError: when it is not the API server's.
+        """
+        if abs(self.skew) > _SKEW:
+            raise BackupError(
+                "this host's clock cannot be trusted with what is old",
+                where=socket.gethostname(),
+                why=f"it is {abs(self.skew):.0f} s {'ahead of' if self.skew > 0 else 'behind'} the API server's",
+                fix="Set the clock that is wrong; nothing was deleted.",
+            )
+
     def _take(self) -> str:
         """Take the lock and return an empty string, or return who has it."""
         begun = time.monotonic()
         response = self._kube.request("GET", self._ref.path())
         now = _server_time(response)
+        self.skew = (datetime.now(timezone.utc) - now).total_seconds()
         if response.status == 404:
             response = self._create(now)
             if response.status == 409:

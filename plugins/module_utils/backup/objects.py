@@ -11,6 +11,7 @@ is never replaced, because earlier backups may need it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,8 @@ from .streams import Count
 # Up to this size an object is read into memory; with the workers below that is 64 MiB at most.
 _SMALL = 4 << 20
 _WORKERS = 16
+# Each larger one is on its way in several parts of several MiB.
+_LARGE_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Copier:
         self._backup_id = backup_id
         self._cipher = cipher
         self._workers = workers
+        self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._suffix = AGE if cipher else ""
         base = object_key(cluster_id)
         self._existing = {each.key[len(base) :]: each.size for each in store.list(base)}
@@ -188,7 +192,8 @@ class Copier:
         """Return the object, its entry (None: it vanished) and how many bytes had to be written (None: none)."""
         try:
             if item.size > _SMALL:
-                entry, written = self._copy_large(item, old)
+                with self._large:
+                    entry, written = self._copy_large(item, old)
             else:
                 entry, written = self._copy_small(item, old)
         except ObjectMissing:

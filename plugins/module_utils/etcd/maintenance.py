@@ -13,7 +13,7 @@ import contextlib
 import datetime as dt
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,10 +119,10 @@ def reach(
         yield Reached(tuple(found), quota_of(installation), "port_forward")
 
 
-def reach_from(params: Mapping[str, Any], connect: Callable[[], Kube]) -> contextlib.AbstractContextManager[Reached]:
-    """Return :func:`reach` for a module's options; the cluster is asked only where no endpoints are named."""
-    kube = None if params["endpoints"] else connect()
-    return reach(kube, params["namespace"], params["endpoints"], tls_of(params), login_of(params), params["timeout"])
+def reach_from(params: Mapping[str, Any], kube: Kube | None) -> contextlib.AbstractContextManager[Reached]:
+    """Return :func:`reach` for a module's options."""
+    tls, login = tls_of(params), login_of(params)
+    return reach(kube, params["namespace"], params["endpoints"], tls, login, params["timeout"])
 
 
 def quota_of(installation: Installation) -> int:

@@ -29,6 +29,7 @@ from ..backup.verify import Options as VerifyOptions
 from ..backup.verify import compare, verify
 from ..errors import BackupError, InputError, PachopsError
 from ..etcd.client import EtcdClient
+from ..etcd.keyspace import Snapshot
 from ..installation import NAMESPACED, Installation, observe, pod_ready
 from ..kube import quiesce
 from ..kube.client import Ref
@@ -196,9 +197,10 @@ class Restorer:
         with tempfile.TemporaryDirectory(prefix="pachops-", dir=self._options.verify.workdir or None) as place:
             self._verify(opened)
             snapshot = opened.snapshot_file(Path(place))
-            content = Objects(opened.objects, Spelling.DIRECTORY)
+            # Its digest was compared while it was written.
+            keys = Snapshot(snapshot, opened.manifest.etcd.revision, check=False)
             with (
-                State.open(snapshot, content, opened.manifest.etcd.revision) as state,
+                State(keys, Objects(opened.objects, Spelling.DIRECTORY)) as state,
                 Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock,
             ):
                 wanted = proof.expected(state)

@@ -128,7 +128,7 @@ def flags_of(container: Mapping[str, Any], fields: Mapping[str, str]) -> dict[st
     expanded = re.sub(r"\$[({](\w+)[)}]", lambda match: values.get(match[1], match[0]), words)
     found = {}
     for flag in _FLAGS:
-        match = re.search(rf"(?:^|\s)--{flag}[= ]\"?'?([^\s\"']+)", expanded)
+        match = re.search(rf"(?:^|[\s\"'])--{flag}[= ][\"']?([^\s\"']+)", expanded)
         if match:
             found[flag] = match[1]
     if "name" not in found and values.get("ETCD_NAME"):

@@ -9,13 +9,14 @@ import hashlib
 import io
 import lzma
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import index as indexes
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue import Verification, record
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.crypt import Keyring
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.streams import Count, compressed
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import Store
 
@@ -80,17 +81,26 @@ def real_objects() -> dict[str, bytes]:
 
 
 def write_set(
-    store: Store, when: dt.datetime, etcd: manifests.EtcdState, snapshot: bytes, objects: Mapping[str, bytes]
+    store: Store,
+    when: dt.datetime,
+    etcd: manifests.EtcdState,
+    snapshot: bytes,
+    objects: Mapping[str, bytes],
+    recipients: Sequence[str] = (),
 ) -> str:
     """Write a whole set by hand, in the form that docs/backup_format.md gives, and return its id."""
+    cipher = Keyring(store, CLUSTER).cipher(recipients, ()) if recipients else None
+    suffix = manifests.AGE if cipher else ""
     backup_id = manifests.make_id(when, etcd.revision)
     prefix = f"{CLUSTER}/backups/{backup_id}/"
     entries = []
     trees: dict[str, int] = {}
     for name, content in sorted(objects.items()):
         digest = hashlib.sha256(content).hexdigest()
-        entries.append(indexes.IndexEntry(name, len(content), digest, "", name, len(content), digest))
-        store.write(f"{CLUSTER}/objects/{name}", [content])
+        sealed = cipher.encrypt_small(content) if cipher else content
+        sealed_digest, key = hashlib.sha256(sealed).hexdigest(), name + suffix
+        entries.append(indexes.IndexEntry(name, len(content), digest, "", key, len(sealed), sealed_digest))
+        store.write(f"{CLUSTER}/objects/{key}", [sealed])
         tree = name.partition("/")[0]
         trees[tree] = trees.get(tree, 0) + 1
     files = []
@@ -101,9 +111,13 @@ def write_set(
     ]
     for name, chunks in parts:
         raw, stored = Count(), Count()
-        store.write(prefix + name, stored(compressed(raw(chunks))))
+        content = compressed(raw(chunks))
+        if cipher and name != manifests.INDEX:
+            content, name = cipher.encrypt(content), name + suffix  # noqa: PLW2901
+        store.write(prefix + name, stored(content))
         files.append(manifests.SetFile(name, stored.size, stored.sha256, raw.size, raw.sha256))
     totals = manifests.ObjectTotals(len(entries), sum(map(len, objects.values())), trees)
-    made = manifest(backup_id, etcd=etcd, files=tuple(files), objects=totals)
+    encryption = manifests.Encryption(cipher.key, tuple(recipients)) if cipher else None
+    made = manifest(backup_id, etcd=etcd, files=tuple(files), objects=totals, encryption=encryption)
     store.write(prefix + manifests.MANIFEST, [manifests.dump(made)])
     return backup_id

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from doubles.kube import FakeKube, installation, node
 
 PROGRAMS = Path("/var/cache/pachops/programs")
 
@@ -82,3 +84,24 @@ def running(
     finally:
         process.kill()
         process.wait()
+
+
+def fill(address: str) -> None:
+    """Put in what a small Pachyderm has, and a history that compaction can shrink."""
+    with EtcdClient(address) as client:
+        client.put(b"cluster-id", b"c1d")
+        client.put(b"pachyderm/1.7.0/pachyderm_pfs/repos/ticks", b"")
+        for number in range(300):
+            client.put(b"pachyderm/1.7.0/pachyderm_pps/jobs/%d" % (number % 10), b"x" * 20_000)
+
+
+def behind(address: str, namespace: str = "pachyderm") -> FakeKube:
+    """Return a cluster whose etcd pod leads to a real etcd."""
+    kube = FakeKube([node(), *installation(namespace)])
+    split = urlsplit(address)
+    assert split.hostname
+    assert split.port
+    pods = [ref for ref in kube.objects if ref.kind == "Pod" and ref.name.startswith("etcd")]
+    assert pods
+    kube.forwarded[(pods[0].name, 2379)] = (split.hostname, split.port)
+    return kube

@@ -15,7 +15,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.settings import Settings
 from ansible_collections.pachops.pachyderm.plugins.modules import pachyderm_discover
 from doubles.applying import ApplyingKube
-from doubles.kube import installation
+from doubles.kube import installation, worker
 from emulators.pachctl import shapes
 from emulators.pachctl.shapes import Shape, chart, pachctl
 
@@ -197,6 +197,22 @@ def test_flags_containers_and_secret_variables_are_named() -> None:
     assert "AWS_SESSION_TOKEN" in said
     plan = adoption.plan(kube, discovery)
     assert "do-not-show" not in str(discovery.as_dict()) + str(plan) + adoption.inventory(discovery, {}, plan.findings)
+
+
+def test_workers_that_need_docker_are_named() -> None:
+    kube = cluster(Shape("old"))
+    for obj in worker("old", "rebin"):
+        kube.put(obj)
+    assert "workers" not in {item.check for item in discover(kube, "old").findings}
+    pod = (
+        change(kube, "ReplicationController", "pipeline-rebin-v1")["spec"]
+        .setdefault("template", {})
+        .setdefault("spec", {})
+    )
+    pod["volumes"] = [{"name": "docker", "hostPath": {"path": "/var/run/docker.sock"}}]
+    said = next(item for item in discover(kube, "old").findings if item.check == "workers")
+    assert "pipeline-rebin-v1" in said.found
+    assert "delete these ReplicationControllers" in said.fix
 
 
 def test_a_difference_without_a_reason_stands_out() -> None:

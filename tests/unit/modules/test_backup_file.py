@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import files
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
@@ -26,11 +27,11 @@ from doubles.state import FIRST, Made
 Run = Callable[..., Any]
 
 
-def write_set(directory: Path) -> str:
+def write_set(directory: Path, *recipients: str) -> str:
     """Write a backup set of the genuine installation, and return its id."""
     etcd = manifests.EtcdState(329, "3.5.21", 203, 348160)
     store = DirectoryStore(directory)
-    return backups.write_set(store, backups.NOW, etcd, backups.real_snapshot(), backups.real_objects())
+    return backups.write_set(store, backups.NOW, etcd, backups.real_snapshot(), backups.real_objects(), recipients)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,29 @@ def test_every_file_of_every_commit_comes_out_of_a_backup_set(run_module: Run, s
         }
         versions += len(found)
     assert versions == genuine.FILE_VERSIONS
+
+
+def test_files_come_out_of_an_encrypted_set_with_its_identity_only(run_module: Run, tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    write_set(tmp_path / "store", str(identity.to_public()))
+    repo, commit, files = next(each for each in commits() if each[2])
+    options = {"store": str(tmp_path / "store"), "repo": repo, "commit": commit}
+    keys = {"right": identity, "wrong": pyrage.x25519.Identity.generate()}
+    for name, each in keys.items():
+        (tmp_path / name).write_text(str(each))
+    for refused in ({}, {"identity_files": [str(tmp_path / "wrong")]}):
+        result = run_module(backup_file.main, dest=str(tmp_path / "none"), **options, **refused)
+        assert result.failed
+        assert "identit" in result["msg"]
+        assert not (tmp_path / "none").exists()
+    dest = tmp_path / "dest"
+    result = run_module(backup_file.main, dest=str(dest), identity_files=[str(tmp_path / "right")], **options)
+    assert not result.failed, result["msg"]
+    assert len(result["files"]) >= len([name for name in files if not name.endswith("/")])
+    assert str(identity) not in str(result)
+    clear = {path.read_bytes() for path in dest.rglob("*") if path.is_file() and path.stat().st_size > 64}
+    stored = [path.read_bytes() for path in (tmp_path / "store").rglob("*.age")]
+    assert not any(content in each for content in clear for each in stored)
 
 
 def test_files_are_listed(run_module: Run, store: Path, pair: Path) -> None:

@@ -7,23 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.modules import etcd_info, etcd_maintenance
-from doubles.etcd import running
-from doubles.kube import FakeKube, installation, node
+from doubles.etcd import behind, fill, running
 
 NAMESPACE = "pachyderm"
-
-
-def fill(address: str) -> None:
-    with EtcdClient(address) as client:
-        client.put(b"cluster-id", b"c1d")
-        client.put(b"pachyderm/1.7.0/pachyderm_pfs/repos/ticks", b"")
-        for number in range(300):
-            client.put(b"pachyderm/1.7.0/pachyderm_pps/jobs/%d" % (number % 10), b"x" * 20_000)
 
 
 @pytest.fixture
@@ -33,23 +22,29 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def cluster(address: str) -> FakeKube:
-    """Return a cluster whose etcd pod leads to a real etcd."""
-    kube = FakeKube([node(), *installation(NAMESPACE)])
-    split = urlsplit(address)
-    assert split.hostname
-    assert split.port
-    pods = [ref for ref in kube.objects if ref.kind == "Pod" and ref.name.startswith("etcd")]
-    assert pods
-    kube.forwarded[(pods[0].name, 2379)] = (split.hostname, split.port)
-    return kube
+class Held:
+    """Stands for the Lease, which has tests of its own."""
+
+    taken: list[str]
+
+    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
+        self._what = f"{operation} {namespace} {wait:g}"
+
+    def __enter__(self) -> Held:
+        self.taken.append(self._what)
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self.taken.append("released")
 
 
 def test_the_modules(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., Any]
 ) -> None:
     for module in (etcd_info, etcd_maintenance):
-        monkeypatch.setattr(module, "connect", lambda _kubeconfig, _context: cluster(address))
+        monkeypatch.setattr(module, "connect", lambda _kubeconfig, _context: behind(address))
+    Held.taken = []
+    monkeypatch.setattr(etcd_maintenance, "Lock", Held)
     found = run_module(etcd_info.main, namespace=NAMESPACE)
     assert not found.failed
     assert found["etcd"]["keys"]["jobs"] == 10
@@ -58,7 +53,9 @@ def test_the_modules(
     planned = run_module(etcd_maintenance.main, check_mode=True, diff=True, **options)
     assert planned.changed
     assert planned["snapshot"] == ""
-    done = run_module(etcd_maintenance.main, diff=True, **options)
+    assert Held.taken == []
+    done = run_module(etcd_maintenance.main, diff=True, lock_wait=3, **options)
+    assert Held.taken == ["maintenance pachyderm 3", "released"]
     assert done.changed
     assert set(planned) == set(done)
     assert done["snapshot"].endswith(".snapshot")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.lock import Lock
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import EtcdState
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
@@ -144,3 +145,23 @@ def test_prune_holds_the_lock(tmp_path: Path, run_module: Run, monkeypatch: pyte
     assert "prune in elsewhere, waited 3" in result["msg"]
     planned = run_module(etcd_backup_prune.main, check_mode=True, store=str(tmp_path), keep_last=1)
     assert not planned.failed, "a plan needs no lock"
+
+
+def test_a_clock_moved_forward_prunes_nothing(tmp_path: Path, run_module: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+
+    class Ahead(Lock):
+        def __enter__(self) -> Ahead:
+            self.skew = 10 * 365 * 86400.0
+            return self
+
+        def __exit__(self, *_unused: object) -> None:
+            pass
+
+    monkeypatch.setattr(etcd_backup_prune, "connect", lambda _kubeconfig, _context: object())
+    monkeypatch.setattr(etcd_backup_prune, "Lock", Ahead)
+    result = run_module(etcd_backup_prune.main, store=str(tmp_path), max_age=30 * 86400)
+    assert result.failed
+    assert "ahead of the API server's" in result["msg"]
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before

@@ -67,6 +67,15 @@ def test_one_holds_it_and_others_are_told_who(api: Clock) -> None:
         pass
 
 
+@pytest.mark.parametrize(("hours", "words"), [(-24 * 365, "ahead of"), (1, "behind")])
+def test_a_wrong_clock_decides_nothing(api: Clock, hours: int, words: str) -> None:
+    with lock(api) as held:
+        held.check_clock()
+    api.ahead = timedelta(hours=hours)
+    with lock(api) as held, pytest.raises(BackupError, match=rf"clock cannot be trusted.*{words}.*nothing was deleted"):
+        held.check_clock()
+
+
 def test_the_dead_holders_lock_expires_by_the_servers_clock(api: Clock) -> None:
     dead = lock(api, duration=60)
     dead._take()

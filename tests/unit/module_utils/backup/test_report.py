@@ -215,7 +215,7 @@ def test_an_event_tells_of_the_run() -> None:
     assert bad["message"] == "Scheduled backup failed: backup: the bucket said 403"
     assert bad["involvedObject"]["name"] == "pachd"
     refusing: Any = Api(403)
-    with pytest.raises(ClusterError, match="not allowed"):
+    with pytest.raises(ClusterError, match="forbidden"):
         report.emit_event(refusing, run_of())
 
 

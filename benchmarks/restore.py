@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A restore, from the command to a pachd that is ready, against the least that bare tools take, on the same data.
+
+Usage: benchmarks/run restore.py [--runs 5] [--etcd-mib 500]
+
+The least is ``etcdutl snapshot restore`` of the same file on the same disk, the start of etcd's pod on that data, and
+the start of pachd's: nobody is told whether what came back is right.  Ours verifies, moves the file to the volume by
+port-forward, compares HashKV, and reads files through pachd.  Needs the local cluster with the images of the tests;
+wanted is at most 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+NAMESPACE = "bench-restore"
+KUBECONFIG = os.environ.get("KUBECONFIG") or "/var/lib/pachops/pachops/kubeconfig"
+IMAGE = "docker.io/pachops/python:3.11"
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Return how many seconds ``action`` took."""
+    begun = time.monotonic()
+    action()
+    return time.monotonic() - begun
+
+
+def play(name: str, **variables: Any) -> None:
+    """Run one of the collection's playbooks."""
+    given = {"kubeconfig": KUBECONFIG, "pachyderm_namespace": NAMESPACE, **variables}
+    program = Path(sys.executable).parent / "ansible-playbook"
+    command = [str(program), str(ROOT / "playbooks" / f"{name}.yml"), "--extra-vars", json.dumps(given)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout[-4000:] + done.stderr[-1000:])
+
+
+def fill(kube: Any, mib: int) -> None:
+    """Put ``mib`` MiB into etcd, of what Pachyderm's metadata consist of: random ids in hexadecimal digits."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
+
+    with etcd_of(kube, observe(kube, NAMESPACE), EtcdAccess()) as (etcd, _transport):
+        for number in range(2 * mib):
+            etcd.put(b"benchmark/%d" % number, os.urandom(1 << 18).hex().encode())
+
+
+def pods_start(kube: Any) -> float:
+    """Return the seconds from nothing to an etcd that is ready and then a pachd that is."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
+
+    etcd = Ref("apps/v1", "StatefulSet", NAMESPACE, "etcd")
+    quiesce.pause(kube, NAMESPACE, "benchmark")
+    kube.scale(etcd, 0)
+    quiesce.await_no_pods(kube, NAMESPACE, "suite=pachyderm,app=etcd", "etcd", 60, Progress())
+
+    def start() -> None:
+        kube.scale(etcd, 1)
+        wait_for(kube, etcd, 120)
+        quiesce.resume(kube, NAMESPACE)
+
+    return timed(start)
+
+
+def main() -> None:
+    """Run what the arguments ask for."""
+    from conftest import pytest_configure
+
+    pytest_configure()
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import choose_cluster
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet, newest
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.restore import find_programs, restore_snapshot
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--etcd-mib", type=int, default=500)
+    options = parser.parse_args()
+    kube = connect(KUBECONFIG, None)
+    # On the disk that etcd's volume is on.
+    Path("/var/pachyderm").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pachops-bench-", dir="/var/pachyderm") as name:
+        place = Path(name)
+        backups = str(place / "store")
+        try:
+            memory = {"limits": {"memory": "3Gi"}, "requests": {"memory": "1Gi"}}
+            play("deploy", pachyderm_resources={"etcd": memory})
+            fill(kube, options.etcd_mib)
+            play("backup", backup_store=backups)
+            store = DirectoryStore(backups, private=True)
+            manifest = newest(store, choose_cluster(store, ""))
+            assert manifest is not None
+            snapshot = OpenedSet(store, manifest).snapshot_file(place)
+            programs = find_programs(preferred=manifest.etcd.version)
+            wishes = {"restore_backup_id": "latest", "restore_level": "used", "restore_image": IMAGE}
+            ours, theirs = [], []
+            for _unused in range(options.runs):
+                theirs.append(timed(lambda: restore_snapshot(programs, snapshot, place / "data")) + pods_start(kube))
+                shutil.rmtree(place / "data")
+                ours.append(timed(lambda: play("restore", restore_store=backups, **wishes)))
+                play("restore", restore_action="confirm", restore_image=IMAGE)
+            mine, other = statistics.median(ours), statistics.median(theirs)
+            size = snapshot.stat().st_size >> 20
+            ratio = f"ratio {mine / other:5.2f} (wanted ≤ 2)"
+            print(f"restore of {size} MiB, command to Ready {mine:8.2f} s  {other:8.2f} s  {ratio}")
+        finally:
+            play("remove", remove_level="data", remove_confirm=NAMESPACE)
+
+
+if __name__ == "__main__":
+    main()
