@@ -262,7 +262,8 @@ class EtcdClient:
             ("grpc.max_send_message_length", -1),
             # The default waits up to two minutes before it tries a server again that was away.
             ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
+            # However slow it is: this is also how long one attempt may take.
+            ("grpc.min_reconnect_backoff_ms", 10000),
             ("grpc.max_reconnect_backoff_ms", 2000),
             # A watch would wait for ever on a server that is gone without a word.
             ("grpc.keepalive_time_ms", 20000),
