@@ -325,7 +325,7 @@ def test_a_run_that_was_killed_is_continued_or_undone(
     source: EtcdClient, target: EtcdClient, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    plain = target.begin_txn
+    plain = target.begin_step
 
     def dying(*arguments: object) -> Callable[[], bool]:
         sent.append(1)
@@ -335,7 +335,7 @@ def test_a_run_that_was_killed_is_continued_or_undone(
 
     migration = KeyMigration(source, target)
     with monkeypatch.context() as patch:
-        patch.setattr(target, "begin_txn", dying)
+        patch.setattr(target, "begin_step", dying)
         with pytest.raises(Killed):
             migration.begin()
             migration.copy()
@@ -415,10 +415,10 @@ def test_plan_counts_and_writes_nothing(source: EtcdClient, target: EtcdClient) 
 
 def test_requests_that_arrive_out_of_turn_are_sent_again(source: EtcdClient, target: EtcdClient) -> None:
     """No order is promised between calls; here every fourth one is held up."""
-    plain, count = target.begin_txn, [0]
+    plain, count = target.begin_step, [0]
 
     class Delayed(EtcdClient):
-        def begin_txn(self, *arguments: object) -> Callable[[], bool]:  # type: ignore[override]
+        def begin_step(self, *arguments: object) -> Callable[[], bool]:  # type: ignore[override]
             count[0] += 1
             if count[0] % 4:
                 return plain(*arguments)  # type: ignore[arg-type]

@@ -262,7 +262,8 @@ class EtcdClient:
             ("grpc.max_send_message_length", -1),
             # The default waits up to two minutes before it tries a server again that was away.
             ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
+            # However slow it is: this is also how long one attempt may take.
+            ("grpc.min_reconnect_backoff_ms", 10000),
             ("grpc.max_reconnect_backoff_ms", 2000),
             # A watch would wait for ever on a server that is gone without a word.
             ("grpc.keepalive_time_ms", 20000),
@@ -351,27 +352,29 @@ class EtcdClient:
         answer = self._call("KV", "Txn", "TxnRequest", "TxnResponse", **_txn(conditions, operations))
         return bool(answer.succeeded)
 
-    def begin_txn(
-        self,
-        conditions: Sequence[Unchanged | AtVersion],
-        operations: Sequence[Put | Delete],
-        done: Callable[[bool], object] = lambda _applied: None,
-    ) -> Callable[[], bool]:
-        """Send a transaction without waiting, and return what waits for its result as ``txn`` returns it.
+    def begin_step(self, key: bytes, version: int, steps: Sequence[Sequence[Put | Delete]]) -> Callable[[], bool]:
+        """Send a transaction that applies the step whose turn it is, and return what waits for whether there was one.
 
-        Several under way at once are applied in no promised order, unless their conditions make one.
-
-        :param done: is called from another thread, with whether it was applied as far as is known.
+        It is the turn of ``steps[n]`` where ``key`` was written ``version + n`` times since it was created; each step
+        has to write ``key`` once.  So several of one kind under way at once apply one step each, in their order, in
+        whichever order etcd comes to them; it promises none.
         """
+        # By hand: the Python form of protobuf takes milliseconds for nested messages, and all of them are alike.
+        request = b""
+        for number in reversed(range(len(steps))):
+            condition = _bytes_field(3, key) + b"\x20" + _varint(version + number)
+            operations = b"".join(_bytes_field(2, _operation(each)) for each in steps[number])
+            otherwise = _bytes_field(3, _bytes_field(4, request)) if request else b""
+            request = _bytes_field(1, condition) + operations + otherwise
         self._authenticated("Txn", self._metadata)
-        call = self._method("KV", "Txn", "TxnResponse")
-        request = _messages()["TxnRequest"](**_txn(conditions, operations))
+        with self._lock:
+            call = self._calls.get("step") or self._channel.unary_unary("/etcdserverpb.KV/Txn")
+            self._calls["step"] = call
         future = call.future(request, timeout=self._timeout, metadata=self._metadata())
-        future.add_done_callback(lambda ended: done(not ended.exception() and bool(ended.result().succeeded)))
 
         def result() -> bool:
             with self._translated("Txn"):
-                return bool(future.result().succeeded)
+                return _step_applied(future.result())
 
         return result
 
@@ -655,6 +658,48 @@ def _txn(conditions: Sequence[Unchanged | AtVersion], operations: Sequence[Put |
             delete = messages["DeleteRangeRequest"](key=operation.key, range_end=operation.end)
             success.append(messages["RequestOp"](request_delete_range=delete))
     return {"compare": compare, "success": success}
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _bytes_field(number: int, data: bytes) -> bytes:
+    return b"%c%b%b" % (number << 3 | 2, _varint(len(data)), data)
+
+
+def _operation(each: Put | Delete) -> bytes:
+    """Return a RequestOp."""
+    if isinstance(each, Put):
+        lease = b"\x18" + _varint(each.lease) if each.lease else b""
+        return _bytes_field(2, _bytes_field(1, each.key) + _bytes_field(2, each.value) + lease)
+    return _bytes_field(3, _bytes_field(1, each.key) + (_bytes_field(2, each.end) if each.end else b""))
+
+
+def _step_applied(answer: bytes) -> bool:
+    """Return whether a TxnResponse, or the one nested in it, says that its condition held."""
+    position = 0
+    while position < len(answer):
+        tag, size, shift = answer[position], 0, 0
+        position += 1
+        while True:
+            byte = answer[position]
+            position += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        if tag == 0x10:  # succeeded
+            return bool(size)
+        if tag in (0x1A, 0x22):  # the first of the responses, and the transaction in it
+            return _step_applied(answer[position : position + size])
+        position += size
+    return False
 
 
 def _code(error: EtcdError) -> str:

@@ -10,10 +10,11 @@ Orders.  A key's revisions cannot be copied, but which key comes before which ca
 listed together go into different transactions where their revisions differ, and into one where they are equal.  Keys
 that are never listed together share transactions, so that the longest list decides how many are needed.
 
-Transactions.  Many are under way at once, and etcd promises no order between them.  So each of them also writes the
-journal, a key of the target, and demands that it has the version which the one before leaves.  What comes out of turn
-is refused and sent again; what was sent twice counts once; and two migrations into one etcd find out.  The journal says
-which revision of the source the target has, so a run that died is continued by the next one.
+Transactions.  Waiting for one before the next is sent would take a round trip and a sync to disk for each.  So several
+are under way at once, and since etcd promises no order between them, each is able to do any of their steps and does the
+one whose turn it is, which the version of the journal, a key of the target, tells: each step writes it.  What was sent
+twice counts once, and two migrations into one etcd find out.  The journal says which revision of the source the target
+has, so a run that died is continued by the next one.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import contextlib
 import hashlib
 import heapq
 import json
+import queue
 import secrets
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -43,7 +45,8 @@ JOURNAL = b"pachops/migration"
 COPIED = (Kind.STATE, Kind.LOGIN)
 # What every etcd takes with its defaults: 128 operations and 1.5 MiB; the journal is one of them.
 _OPERATIONS, _BYTES = 127, 1 << 20
-_UNDER_WAY, _BYTES_UNDER_WAY = 16, 16 << 20
+# Steps that are sent together, and their bytes: each transaction carries them all.
+_TOGETHER, _BYTES_TOGETHER = 16, 64 << 10
 _LISTINGS = 5  # attempts while compactions come between
 _PATIENCE = 120.0  # seconds for which an etcd may be away
 _PAUSE = 0.5
@@ -227,8 +230,8 @@ class KeyMigration:
         journal = replace(before or Journal(self.cluster_id()), run=secrets.token_hex(8))
         found = self._target.get(JOURNAL)
         self._writer = _Writer(self._target, journal, found.version if found else 0, self._patience)
-        self._writer.send([])
-        self._writer.drain()
+        self._writer.add([])
+        self._writer.flush()
         return journal
 
     # Copying
@@ -251,7 +254,7 @@ class KeyMigration:
             revision, found, wanted = self._list(spool, since)
             gone = self._gone(found, wanted, since)
             for start in range(0, len(gone), _OPERATIONS):
-                writer.send([Delete(key) for key in gone[start : start + _OPERATIONS]])
+                writer.add([Delete(key) for key in gone[start : start + _OPERATIONS]])
             done = 0
             for batch in _batches(found, since):
                 puts = []
@@ -259,11 +262,11 @@ class KeyMigration:
                     if self._leased(each.lease):
                         spool.seek(each.offset)
                         puts.append(Put(each.key, spool.read(each.size), each.lease))
-                writer.send(puts)
+                writer.add(puts)
                 done += len(batch)
-                self._progress.update(done, unit="keys")
-        writer.reach(revision)
-        writer.drain()
+                self._progress.update(done, len(found), "keys")
+        writer.add([], revision)
+        writer.flush()
         return revision
 
     def _list(self, spool: IO[bytes], since: int) -> tuple[int, list[_Key], set[bytes]]:
@@ -321,7 +324,7 @@ class KeyMigration:
     # Following
 
     def follow(self, opened: Callable[[Callable[[], None]], object]) -> None:
-        """Apply what the source changes, revision by revision, until the watch is ended or something was refused.
+        """Apply what the source changes, revision by revision, until the watch is ended.
 
         :param opened: is called with a function that ends it from another thread, for every watch that is begun.
         :raises EtcdError: when one of the two stays away, or refuses.
@@ -329,19 +332,15 @@ class KeyMigration:
         """
         writer = self._started()
         patience = _Patience(self._patience)
-
-        def begun(end: Callable[[], None]) -> None:
-            writer.refused = end
-            opened(end)
-
         while True:
             try:
-                writer.drain()
-                for events in self._source.watch(b"", writer.journal.revision + 1, begun):
-                    patience = _Patience(self._patience)
-                    for revision, group in groupby(events, key=lambda each: each.kv.mod_revision):
-                        self._apply(revision, list(group))
-                    writer.note()
+                with _Watched(self._source, writer.journal.revision + 1, opened) as watched:
+                    for events in watched:
+                        patience = _Patience(self._patience)
+                        for revision, group in groupby(events, key=lambda each: each.kv.mod_revision):
+                            writer.add(self._operations(group), revision)
+                        if watched.idle:
+                            writer.flush()
                 return
             except EtcdError as error:
                 if _COMPACTED in error.why:
@@ -350,8 +349,7 @@ class KeyMigration:
                 else:
                     patience.wait(error)
 
-    def _apply(self, revision: int, events: Sequence[Event]) -> None:
-        writer = self._started()
+    def _operations(self, events: Iterable[Event]) -> list[Put | Delete]:
         operations: list[Put | Delete] = []
         for each in events:
             # The event of a deletion does not say which lease the key had.
@@ -359,7 +357,7 @@ class KeyMigration:
                 operations.append(Delete(each.kv.key))
             elif not each.deleted and _copied(each.kv) and self._leased(each.kv.lease):
                 operations.append(Put(each.kv.key, each.kv.value, each.kv.lease))
-        writer.reach(revision, operations)
+        return operations
 
     @contextlib.contextmanager
     def following(self) -> Iterator[Follower]:
@@ -493,107 +491,123 @@ class _Patience:
         time.sleep(_PAUSE)
 
 
-class _Sent(NamedTuple):
-    """A transaction under way: the journal's version that it demands and value that it writes; ``result`` waits."""
+class _Watched:
+    """Iterates over what a watch sees, and knows whether more is waiting already."""
 
-    version: int
+    def __init__(self, etcd: EtcdClient, revision: int, opened: Callable[[Callable[[], None]], object]) -> None:
+        self._events: queue.SimpleQueue[Sequence[Event] | Exception | None] = queue.SimpleQueue()
+        self._end: Callable[[], None] = lambda: None
+        self._opened = opened
+        self._thread = threading.Thread(target=self._read, args=(etcd, revision), name="watch", daemon=True)
+
+    def __enter__(self) -> _Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._end()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Sequence[Event]]:
+        while (events := self._events.get()) is not None:
+            if isinstance(events, Exception):
+                raise events
+            yield events
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting."""
+        return self._events.empty()
+
+    def _begun(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._opened(end)
+
+    def _read(self, etcd: EtcdClient, revision: int) -> None:
+        try:
+            for events in etcd.watch(b"", revision, self._begun):
+                self._events.put(events)
+            self._events.put(None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the events are taken
+            self._events.put(error)
+
+
+class _Step(NamedTuple):
+    """What one transaction is to do, and the journal afterwards."""
+
     journal: Journal
     operations: Sequence[Put | Delete]
-    size: int
-    result: Callable[[], bool]
+
+    def writes(self) -> list[Put | Delete]:
+        """Return all that it writes."""
+        return [*self.operations, Put(JOURNAL, self.journal.dump())]
 
 
 class _Writer:
-    """Transactions into the target in one order, many under way at once."""
+    """Writes steps into the target in their order, several under way at once."""
 
     def __init__(self, etcd: EtcdClient, journal: Journal, version: int, patience: float) -> None:
         """:param version: how often the journal's key was written since it was created."""
         self._etcd = etcd
         self._version = version
         self._patience = patience
-        self._sent: deque[_Sent] = deque()
+        self._steps: list[_Step] = []
         self._size = 0
-        self._unwritten = False
+        #: As it is after the last step that was added.
         self.journal = journal
-        #: The revision of the last transaction that was applied.
+        #: The revision up to which the target has everything.
         self.applied = journal.revision
-        #: Is called, from any thread, when a transaction has to be sent again, which ``drain`` does.
-        self.refused: Callable[[], object] = lambda: None
 
-    def send(self, operations: Sequence[Put | Delete]) -> None:
-        """Apply ``operations`` after everything sent before; return as soon as they are on their way."""
+    def add(self, operations: Sequence[Put | Delete], revision: int = 0) -> None:
+        """Apply ``operations`` as one step, sooner or later.
+
+        :param revision: what the target has in full afterwards; default: as much as before.
+        """
+        if revision:
+            self.journal = replace(self.journal, revision=revision)
+            if not operations and self._steps and not self._steps[-1].operations:
+                self._steps[-1] = _Step(self.journal, ())
+                return
         size = sum(len(each.key) + len(each.value) for each in operations if isinstance(each, Put))
-        while self._sent and (len(self._sent) >= _UNDER_WAY or self._size + size > _BYTES_UNDER_WAY):
-            self._settle()
-        journal = self.journal
-        self._sent.append(
-            _Sent(self._version, journal, operations, size, self._begin(self._version, journal, operations))
-        )
-        self._version += 1
+        if self._steps and (len(self._steps) >= _TOGETHER or self._size + size > _BYTES_TOGETHER):
+            self.flush()
+        self._steps.append(_Step(self.journal, operations))
         self._size += size
-        self._unwritten = False
 
-    def reach(self, revision: int, operations: Sequence[Put | Delete] = ()) -> None:
-        """Note that with ``operations`` the target has all up to ``revision``; without any, ``note`` writes that."""
-        self.journal = replace(self.journal, revision=revision)
-        self._unwritten = True
-        if operations:
-            self.send(operations)
-
-    def note(self) -> None:
-        """Write the journal where ``reach`` has not."""
-        if self._unwritten:
-            self.send([])
-
-    def drain(self) -> None:
-        """Return when everything is applied, and the journal says so."""
-        self.note()
-        while self._sent:
-            self._settle()
+    def flush(self) -> None:
+        """Return when everything that was added is applied."""
+        steps, self._steps, self._size = self._steps, [], 0
+        if not steps:
+            return
+        writes = [each.writes() for each in steps]
+        applied = False
+        with contextlib.suppress(EtcdError):
+            under_way = [self._etcd.begin_step(JOURNAL, self._version, writes) for _step in steps]
+            applied = all([result() for result in under_way])  # noqa: C419 - each is waited for
+        if not applied:
+            for number, write in enumerate(writes):
+                self._repeat(self._version + number, write)
+        self._version += len(steps)
+        self.applied = steps[-1].journal.revision
 
     def close(self) -> None:
         """Remove the journal, unless somebody else has written it."""
-        self.drain()
+        self.flush()
         if not self._etcd.txn([AtVersion(JOURNAL, self._version)], [Delete(JOURNAL)]) and self._etcd.get(JOURNAL):
             raise self._taken()
 
-    def _begin(self, version: int, journal: Journal, operations: Sequence[Put | Delete]) -> Callable[[], bool]:
-        def done(applied: bool) -> None:
-            if applied:
-                # Answers come in no promised order either.
-                self.applied = max(self.applied, journal.revision)
-            else:
-                self.refused()
-
-        return self._etcd.begin_txn([AtVersion(JOURNAL, version)], [*operations, Put(JOURNAL, journal.dump())], done)
-
-    def _settle(self) -> None:
-        """Wait for the oldest transaction; where it was refused or lost, see to it that all under way are applied."""
-        applied = False
-        with contextlib.suppress(EtcdError):
-            applied = self._sent[0].result()
-        if applied:
-            self._size -= self._sent.popleft().size
-            return
-        for each in self._sent:
-            with contextlib.suppress(EtcdError):
-                each.result()
-        while self._sent:
-            self._repeat(self._sent[0])
-            self._size -= self._sent.popleft().size
-
-    def _repeat(self, sent: _Sent) -> None:
+    def _repeat(self, version: int, write: Sequence[Put | Delete]) -> None:
+        """See to it that a step that was lost, or not, is applied."""
         patience = _Patience(self._patience)
         while True:
             try:
                 found = self._etcd.get(JOURNAL)
-                version = found.version if found else 0
-                if found and version > sent.version and Journal.load(found.value).run == self.journal.run:
-                    self.applied = max(self.applied, sent.journal.revision)
+                reached = found.version if found else 0
+                if found and reached > version and Journal.load(found.value).run == self.journal.run:
                     return
-                if version != sent.version:
+                if reached != version:
                     raise self._taken()
-                if self._begin(sent.version, sent.journal, sent.operations)():
+                if self._etcd.begin_step(JOURNAL, version, [write])():
                     return
             except EtcdError as error:
                 patience.wait(error)

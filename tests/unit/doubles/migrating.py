@@ -123,7 +123,7 @@ class _Mortal:
         self._api, self._etcd = api, etcd
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("begin_txn", "txn", "put", "delete", "lease_grant", "lease_revoke"):
+        if name in ("begin_step", "txn", "put", "delete", "lease_grant", "lease_revoke"):
             self._api.step()
         return getattr(self._etcd, name)
 
