@@ -72,7 +72,8 @@ installation:
     storage:
       description:
         - C(backend), C(bucket) or C(host_path), C(region), C(endpoint), the C(spelling) of keys (V(directory),
-          V(slash), V(plain) or V(reversed)), how pachd logs in (C(auth)), and the names of the secret's keys (C(secret_keys)).
+          V(slash), V(plain) or V(reversed)), how pachd logs in (C(auth)), and the names of the secret's keys
+          (C(secret_keys)).
       type: dict
     etcd:
       description:
