@@ -220,7 +220,7 @@ moved:
   description: Keys that both sides hold after the cut-over, the hash over them, and the source's last revision.
   returned: always
   type: dict
-  sample: {keys: 567, sha256: 9f86d081884c7d65, revision: 4711}
+  sample: {key_count: 567, sha256: 9f86d081884c7d65, revision: 4711}
 copied:
   description: Objects that were copied, with C(count), C(bytes) and C(passes); in check mode those that would be.
   returned: always
@@ -323,7 +323,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     result = {
         "changed": outcome.changed,
         "plan": described(plan) if plan else {},
-        "moved": {"keys": outcome.keys, "sha256": outcome.digest, "revision": outcome.revision},
+        "moved": {"key_count": outcome.keys, "sha256": outcome.digest, "revision": outcome.revision},
         "copied": {
             "count": to_copy.missing if to_copy else sum(each.copied for each in outcome.passes),
             "bytes": to_copy.missing_size if to_copy else sum(each.size for each in outcome.passes),

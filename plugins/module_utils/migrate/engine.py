@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backup.lock import Lock
@@ -34,6 +35,8 @@ from ..progress import Progress
 from ..restore import proof
 from ..restore.identity import identify
 from ..restore.objects import Place
+from ..stores.directory import DirectoryStore
+from ..stores.keys import Spelling
 from ..stores.location import Access
 from .objects import ObjectMigration, ObjectPlan, Pass
 
@@ -618,6 +621,15 @@ class _Work:
 
 
 def _place(installation: Installation, side: Side) -> Place:
+    data, metadata = (installation.host_paths.get(part, "") for part in ("data", "metadata"))
+    if (
+        installation.backend == "local"
+        and not side.path
+        and not Path(data).is_dir()
+        and Path(metadata or "/-").is_dir()
+    ):
+        # This is the node, as etcd's directory shows; pachd's own is made at its first start.
+        return Place(DirectoryStore(data), Spelling.DIRECTORY)
     store, spellings, root = objects_of(installation, side.access, side.path)
     return Place(store, spellings[0], spellings[1:], root)
 
