@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .discovery import Discovery
 from .errors import InputError
 from .findings import Finding, error
-from .installation import SECRETIVE
-from .kube.apply import Change
+from .kube.apply import SECRETIVE, Change
 from .pachd import deployment
 from .pachd.settings import Settings
 

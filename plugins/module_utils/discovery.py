@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import ClusterError, ImageError, InputError
 from .findings import Finding, error, warning
 from .image_archive import full_name
-from .installation import SECRETIVE, Installation, Variable, decoded, labels, name, observe, ours
+from .installation import Installation, Variable, decoded, labels, name, observe, ours
+from .kube.apply import SECRETIVE
 from .pachd.manifests import ETCD_DATA, all_objects, etcd_arguments, pachd_environment
 from .pachd.settings import OWNED_ENVIRONMENT, PACHD_PORTS, Settings
 from .pachd.storage_secret import ENVIRONMENT, TUNING, check_existing, credentials_of

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,10 +53,6 @@ BUCKET_KEYS: Mapping[str, tuple[str, str]] = {
     "minio": ("minio-bucket", "minio-endpoint"),
     "azure": ("microsoft-container", "microsoft-id"),
 }
-
-
-# Names of variables whose values may be secrets.
-SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|CRED|KEY", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BackupError, EtcdError, InputError
 from ..etcd.client import EtcdClient, Login, Tls
 from ..etcd.options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
-from ..installation import SECRETIVE, Installation, decoded, name
+from ..installation import Installation, decoded, name
+from ..kube.apply import SECRETIVE
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.versions import DEFAULT_VERSION
 from ..stores.base import Store

@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .kinds import Ref
 
@@ -37,6 +38,8 @@ _SERVER_FIELDS = (
 # kubectl keeps the whole last manifest here, a Secret's values included.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SECRETS_IN_JSON = ("private_key", "private_key_id", "client_secret", "refresh_token", "auths")
+#: Names of variables whose values may be secrets.
+SECRETIVE = re.compile(r"TOKEN|SECRET|PASS|PRIVATE|CRED|KEY", re.IGNORECASE)
 _LINE = 16  # characters from which a single line of a secret counts as one
 _ALLOCATED = ("clusterIP", "clusterIPs", "healthCheckNodePort")
 
@@ -46,7 +49,8 @@ class Change:
     """What happened to one object, or would happen in a dry run.
 
     ``before`` and ``after`` are the whole objects without the server's own fields, None where there is no object; in a
-    Secret each value reads ``(hidden, same)`` or ``(hidden, changed)``.
+    Secret each value reads ``(hidden, same)`` or ``(hidden, changed)``, and so does a container's variable that is
+    called like a secret.
     """
 
     ref: Ref
@@ -174,14 +178,44 @@ def scrub(text: str, values: Iterable[str]) -> str:
 
 def _hidden(before: Object | None, after: Object | None) -> tuple[Object | None, Object | None]:
     if (after or before or {}).get("kind") != "Secret":
-        return before, after
+        variables = _secret_variables(before), _secret_variables(after)
+        return _without_variables(before, *variables), _without_variables(after, *variables)
     old, new = (before or {}).get("data") or {}, (after or {}).get("data") or {}
 
     def shown(obj: Object | None, data: Mapping[str, str]) -> Object | None:
         if obj is None:
             return None
-        words = {key: "(hidden, same)" if old.get(key) == new.get(key) else "(hidden, changed)" for key in sorted(data)}
+        words = {key: _word(key, old, new) for key in sorted(data)}
         result = {key: value for key, value in obj.items() if key not in ("data", "stringData")}
         return {**result, "data": words} if words else result
 
     return shown(before, old), shown(after, new)
+
+
+def _word(key: Any, before: Mapping[Any, str], after: Mapping[Any, str]) -> str:
+    return "(hidden, same)" if before.get(key) == after.get(key) else "(hidden, changed)"
+
+
+def _variables(obj: Object) -> Iterator[tuple[tuple[str, str], Object]]:
+    """Yield the variables of a pod template's containers, each with the container's name and its own."""
+    template = (obj.get("spec") or {}).get("template") or {}
+    for kind in ("initContainers", "containers"):
+        for container in (template.get("spec") or {}).get(kind) or ():
+            for variable in container.get("env") or ():
+                yield (container.get("name", ""), variable.get("name", "")), variable
+
+
+def _secret_variables(obj: Object | None) -> dict[tuple[str, str], str]:
+    return {key: each["value"] for key, each in _variables(obj or {}) if each.get("value") and SECRETIVE.search(key[1])}
+
+
+def _without_variables(
+    obj: Object | None, before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
+) -> Object | None:
+    if obj is None or not (before or after):
+        return obj
+    result = copy.deepcopy(obj)
+    for key, variable in _variables(result):
+        if variable.get("value") and SECRETIVE.search(key[1]):
+            variable["value"] = _word(key, before, after)
+    return result

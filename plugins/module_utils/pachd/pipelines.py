@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError, PachdError, WaitError
+from ..kube.apply import SECRETIVE
 from . import repos, shown, specs
 from .client import NotThere, Pachd
 from .shown import Change, Data
 
-_SECRETIVE = re.compile(r"TOKEN|SECRET|PASS|PRIVATE|CRED|KEY", re.IGNORECASE)
 _HIDDEN, _NEW = "(hidden)", "(hidden, another one)"
 _ENDED = ("failure", "crashing")
 _DONE = {"create": "created", "update": "updated", "reprocess": "computed anew"}
@@ -253,10 +252,10 @@ def _masked(state: Data, value: str) -> Data:
     transform = state.get("spec", {}).get("transform", {})
     if "env" not in transform:
         return state
-    shown_env = {key: value if _SECRETIVE.search(key) else each for key, each in transform["env"].items()}
+    shown_env = {key: value if SECRETIVE.search(key) else each for key, each in transform["env"].items()}
     return {**state, "spec": {**state["spec"], "transform": {**transform, "env": shown_env}}}
 
 
 def _secrets(state: Data) -> Data:
     environment = state.get("spec", {}).get("transform", {}).get("env", {})
-    return {key: value for key, value in environment.items() if _SECRETIVE.search(key)}
+    return {key: value for key, value in environment.items() if SECRETIVE.search(key)}
