@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from ..kube.client import Kube
 
 OPERATION = "migrate"
-#: Keys per second that are copied, and bytes of objects: measured by ``benchmarks/migrate.py`` on two cores.
-KEY_RATE, OBJECT_RATE = 15_000, 50 << 20
+#: For a plan's estimates: keys per second that are copied (``benchmarks/migrate.py`` on two busy cores), keys per second
+#: that are read and hashed while the source is paused, and bytes of objects per second of a modest store.
+KEY_RATE, COMPARE_RATE, OBJECT_RATE = 2_000, 4_000, 50 << 20
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
 _PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
@@ -122,7 +123,7 @@ class Plan:
     @property
     def pause(self) -> float:
         """About how long the source is paused before the target has started."""
-        keys = self.keys.keys * 4 / KEY_RATE if self.keys else 0.0
+        keys = self.keys.keys / COMPARE_RATE if self.keys else 0.0
         return _PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
 
     def lines(self) -> list[str]:

@@ -22,8 +22,8 @@ from .objects import Survey
 if TYPE_CHECKING:
     from ..kube.client import Kube
 
-#: Bytes per second at which a snapshot reaches a volume and becomes data, and seconds around it: measured by
-#: ``benchmarks/restore.py`` on two cores through a port-forward.
+#: For a plan's estimates: bytes per second at which a snapshot reaches a volume through a port-forward and becomes data,
+#: and the seconds that pods take to end and to start.
 RATE = 40 << 20
 OVERHEAD = 15.0
 #: Bytes per second at which objects are put back or read: a modest store's.
