@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from ..kube.client import Kube
 
 OPERATION = "migrate"
-#: For a plan's estimates: keys per second that are copied (``benchmarks/migrate.py`` on two busy cores), keys per second
-#: that are read and hashed while the source is paused, and bytes of objects per second of a modest store.
+#: For a plan's estimates: keys per second that are copied (``benchmarks/migrate.py`` on two busy cores), those that are
+#: read and hashed while the source is paused, and bytes of objects per second of a modest store.
 KEY_RATE, COMPARE_RATE, OBJECT_RATE = 2_000, 4_000, 50 << 20
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
 _PAUSE_OVERHEAD = 8.0

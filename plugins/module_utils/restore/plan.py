@@ -22,7 +22,7 @@ from .objects import Survey
 if TYPE_CHECKING:
     from ..kube.client import Kube
 
-#: For a plan's estimates: bytes per second at which a snapshot reaches a volume through a port-forward and becomes data,
+#: For a plan's estimates: bytes per second at which a snapshot reaches a volume by a port-forward and becomes data,
 #: and the seconds that pods take to end and to start.
 RATE = 40 << 20
 OVERHEAD = 15.0
