@@ -24,6 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import files
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.connection import connected
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +124,7 @@ class Cluster:
     def _pachd(self, namespace: str) -> Iterator[Pachd]:
         # What an earlier test killed makes every pachd unready for a moment, not only the one that it looked at.
         wait_for(self.kube, Ref("apps/v1", "Deployment", namespace, "pachd"), 120)
-        with files.connected(self.kube, namespace) as pachd:
+        with connected(self.kube, namespace) as pachd:
             yield pachd
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import InputError, PachdError
 from ..progress import Progress
+from ..replacing import Replacement, mode_of, replacing
 from . import branches, repos
 from .client import CHUNK, NotThere, Pachd
 
@@ -293,17 +292,8 @@ def _fetch(pachd: Pachd, repo: str, commit: str, path: str, size: int, target: P
     if target is None:
         return _whole(_content(chunks), size, f"{repo}@{commit}:{path}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            content = _whole(_content(chunks, stream), size, f"{repo}@{commit}:{path}")
-        # mkstemp is for its owner alone; what was there keeps its mode, and a new file gets the usual one.
-        temporary.chmod(target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return content
+    with replacing(target, mode_of(target)) as stream:
+        return _whole(_content(chunks, stream), size, f"{repo}@{commit}:{path}")
 
 
 def _whole(content: Content, size: int, where: str) -> Content:
@@ -312,13 +302,7 @@ def _whole(content: Content, size: int, where: str) -> Content:
     return content
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _content(chunks: Iterable[bytes], target: IO[bytes] | None = None) -> Content:
+def _content(chunks: Iterable[bytes], target: Replacement | None = None) -> Content:
     whole, part, size = hashlib.sha256(), hashlib.sha512(), 0
     names: list[str] = []
     for chunk in chunks:

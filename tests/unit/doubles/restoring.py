@@ -245,7 +245,7 @@ class DataPachd:
 
 @contextlib.contextmanager
 def connect(kube: Kube, namespace: str, token: str) -> Iterator[Any]:
-    """Stand for ``pachd.files.connected``."""
+    """Stand for ``pachd.connection.connected``."""
     api: Any = kube.transport
     if api.dead:
         raise Killed
