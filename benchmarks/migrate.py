@@ -30,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,21 @@ def bench_keys(place: Path, options: argparse.Namespace) -> None:
     print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB", flush=True)
 
 
+def write(address: str, stop: threading.Event) -> int:
+    """Write 500 records a second until told to stop, and return how many there were."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+
+    written, begun = 0, time.monotonic()
+    with EtcdClient(address, 30) as etcd:
+        while not stop.is_set():
+            etcd.put(PFS + b"putFileRecords/repo1/open/%d" % (written % 5000), b"x" * 140)
+            written += 1
+            time.sleep(max(0.0, begun + written / 500 - time.monotonic()))
+    return written
+
+
 def bench_pause(place: Path, options: argparse.Namespace) -> None:
     """Time what is between the end of the writing and a compared target."""
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
     from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import KeyMigration
 
     pauses, lags, rates = [], [], []
@@ -152,25 +165,14 @@ def bench_pause(place: Path, options: argparse.Namespace) -> None:
             migration = KeyMigration(source, target)
             migration.begin()
             migration.copy()
-            stop, written = threading.Event(), [0]
-
-            def write(address: str = address, stop: threading.Event = stop, written: list[int] = written) -> None:
-                with EtcdClient(address, 30) as etcd:
-                    begun = time.monotonic()
-                    while not stop.is_set():
-                        etcd.put(PFS + b"putFileRecords/repo1/open/%d" % (written[0] % 5000), b"x" * 140)
-                        written[0] += 1
-                        time.sleep(max(0.0, begun + written[0] / 500 - time.monotonic()))
-
-            writer = threading.Thread(target=write)
-            with migration.following() as follower:
+            stop = threading.Event()
+            with migration.following() as follower, ThreadPoolExecutor(1) as pool:
                 begun = time.monotonic()
-                writer.start()
+                writer = pool.submit(write, address, stop)
                 time.sleep(10)
                 lags.append(follower.lag().revisions)
                 stop.set()
-                writer.join()
-                rates.append(written[0] / (time.monotonic() - begun))
+                rates.append(writer.result() / (time.monotonic() - begun))
                 paused = time.monotonic()
             migration.copy()
             migration.verify()

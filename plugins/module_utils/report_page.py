@@ -198,15 +198,15 @@ def svg_jobs(jobs: Sequence[Data]) -> str:
         return ""
     first, last = begun[0][0], begun[-1][0]
     step = max((last - first) / _BARS, dt.timedelta(seconds=1))
-    bars = [Counter[str]() for _bar in range(_BARS + 1)]
+    bars = [Counter[str]() for _column in range(_BARS + 1)]
     for moment, state in begun:
         bars[int((moment - first) / step)][state] += 1
-    top = max(sum(bar.values()) for bar in bars)
+    top = max(sum(column.values()) for column in bars)
     width, height, wide = 1000, 120, 36
     parts = [f'<svg role="img" aria-label="Jobs" width="{width}" height="{height + 24}">']
-    for number, bar in enumerate(bars):
+    for number, column in enumerate(bars):
         y = float(height)
-        for state, count in sorted(bar.items()):
+        for state, count in sorted(column.items()):
             tall = count / top * (height - 10)
             y -= tall
             parts.append(

@@ -229,6 +229,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.job impor
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import read_identities, store_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import (
     ETCD_ARGUMENT_SPEC,
+    TRANSPORTS,
     NoWay,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.run import describe, run_backup
@@ -302,6 +303,7 @@ def main() -> None:
             **KUBE_ARGUMENT_SPEC,
             **STORE_ARGUMENT_SPEC,
             **ETCD_ARGUMENT_SPEC,
+            "transport": {"type": "str", "choices": [*TRANSPORTS, "job"], "default": "auto"},
             "namespace": {"type": "str", "default": "pachyderm"},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "identity_files": {"type": "list", "elements": "path", "default": []},

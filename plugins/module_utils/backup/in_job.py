@@ -20,6 +20,10 @@ from .job import speak
 from .run import run_backup
 
 
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit(143)
+
+
 def main(path: str, connected: Callable[[], Kube] = connect) -> int:
     """Back up as the file says, and return the exit status.
 
@@ -27,7 +31,7 @@ def main(path: str, connected: Callable[[], Kube] = connect) -> int:
     """
     say = speak()
     # A Job that is deleted, or takes too long, gives its lock back.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    signal.signal(signal.SIGTERM, _end)
     try:
         config: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         wishes = Wishes(config["recipients"], config["identities"], config["if_changed"], config["tools"])
@@ -41,4 +45,4 @@ def main(path: str, connected: Callable[[], Kube] = connect) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    raise SystemExit(main(sys.argv[1]))

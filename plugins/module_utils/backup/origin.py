@@ -33,7 +33,8 @@ from .manifest import Source
 if TYPE_CHECKING:
     from ..kube.client import Kube
 
-TRANSPORTS = ("auto", "direct", "port_forward", "job")
+#: The ways to an etcd; a backup can also be made by a Job beside it.
+TRANSPORTS = ("auto", "direct", "port_forward")
 _BUCKET_SPELLINGS = (Spelling.SLASH, Spelling.PLAIN, Spelling.REVERSED)
 _CONNECT = 1.0  # seconds in which a pod's own address has to answer
 _TIMEOUT = 60.0  # seconds for one call to etcd

@@ -583,7 +583,9 @@ class _Writer:
         applied = False
         with contextlib.suppress(EtcdError):
             under_way = [self._etcd.begin_step(JOURNAL, self._version, writes) for _step in steps]
-            applied = all([result() for result in under_way])  # noqa: C419 - each is waited for
+            # Each is waited for, so that none is under way when they are repeated.
+            results = [result() for result in under_way]
+            applied = all(results)
         if not applied:
             for number, write in enumerate(writes):
                 self._repeat(self._version + number, write)

@@ -24,7 +24,6 @@ from .state import State
 LIVE_ARGUMENT_SPEC: dict[str, Any] = {
     **ETCD_ARGUMENT_SPEC,
     # A Job in the cluster is for what streams; here single keys are read.
-    "transport": {**ETCD_ARGUMENT_SPEC["transport"], "choices": ["auto", "direct", "port_forward"]},
     "source_path": {"type": "path", "default": ""},
     "source_access": STORE_ARGUMENT_SPEC["store_access"],
 }

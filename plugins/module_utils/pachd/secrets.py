@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import InputError
 from .client import NotThere, Pachd
@@ -22,7 +22,7 @@ TYPE = "Opaque"
 _HIDDEN, _OTHER = "(hidden)", "(hidden, another one)"
 
 #: Return the secret in the cluster, None where there is none.
-Look = Callable[[str], Mapping[str, Any] | None]
+Look = Callable[[str], Optional[Mapping[str, Any]]]  # noqa: UP045 - evaluated at import
 
 
 def find(pachd: Pachd, name: str) -> Data | None:

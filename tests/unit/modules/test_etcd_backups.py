@@ -152,7 +152,7 @@ def test_a_clock_moved_forward_prunes_nothing(tmp_path: Path, run_module: Run, m
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
 
     class Ahead(Lock):
-        def __enter__(self) -> Ahead:
+        def __enter__(self) -> Lock:
             self.skew = 10 * 365 * 86400.0
             return self
 
