@@ -150,16 +150,18 @@ class Quick:
 
     def _body(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> Iterator[bytes]:
         left = int(response.length or 0)
+        if not left:
+            response.read()
+            self._idle.append(connection)
         while left:
             chunk = response.read(min(left, CHUNK))
             if not chunk:
                 raise http.client.IncompleteRead(b"", left)
             left -= len(chunk)
             if not left:
+                # Before the last piece, for who got all may not ask for more; never after it, when another has it.
                 self._idle.append(connection)
             yield chunk
-        if response.isclosed() and connection not in self._idle:
-            self._idle.append(connection)
 
     def _path(self, key: str) -> str:
         return self._address.path + quote(key, safe="/~")

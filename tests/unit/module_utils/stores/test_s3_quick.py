@@ -66,6 +66,25 @@ def sdk(store: S3Store) -> list[str]:
     return done
 
 
+def test_a_connection_serves_one_reader_at_a_time(store: S3Store) -> None:
+    for name in "abc":
+        store.write(name, [name.encode()])
+    quick = store._quick
+    assert quick
+
+    def begun(name: str) -> Iterator[bytes]:
+        answered = quick.get(name)
+        assert answered
+        return answered[0]
+
+    first = begun("a")
+    assert next(first) == b"a"
+    second = begun("b")  # on the connection that has become free
+    assert next(first, None) is None
+    third = begun("c")
+    assert [b"".join(second), b"".join(third)] == [b"b", b"c"]
+
+
 def test_the_ordinary_goes_the_short_way(store: S3Store, bucket: Bucket, sdk: list[str]) -> None:
     names = {f"block/{number}ä +%": b"x" * number for number in (0, 1, 3_000_000)}
     for name, content in names.items():
