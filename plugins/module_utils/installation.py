@@ -154,10 +154,7 @@ class Installation:
 
     def pods(self, app: str) -> list[Object]:
         """Return the pods of one part (``pachd``, ``etcd`` …), the ones that are being deleted last."""
-        workload = {"pachd": self.pachd, "etcd": self.etcd}.get(app) or {}
-        # Old charts have labels of their own.
-        selector = workload.get("spec", {}).get("selector", {}).get("matchLabels")
-        wanted = (selector or {"suite": "pachyderm", "app": app}).items()
+        wanted = selector_of({"pachd": self.pachd, "etcd": self.etcd}.get(app), app).items()
         found = [obj for obj in self.of_kind("Pod") if wanted <= labels(obj).items()]
         return sorted(found, key=lambda pod: "deletionTimestamp" in pod["metadata"])
 
@@ -294,6 +291,12 @@ class Installation:
         spec = claims[0]["spec"]
         size = spec.get("resources", {}).get("requests", {}).get("storage")
         return {"type": "claim", "size": size, "storage_class": spec.get("storageClassName")}
+
+
+def selector_of(workload: Mapping[str, Any] | None, app: str) -> dict[str, str]:
+    """Return the labels of the pods of one part; old charts have labels of their own, which the workload selects by."""
+    selector = (workload or {}).get("spec", {}).get("selector", {}).get("matchLabels")
+    return dict(selector or {"suite": "pachyderm", "app": app})
 
 
 def pod_ready(pod: Mapping[str, Any]) -> bool:

@@ -529,22 +529,21 @@ class Migrator:
         version = str(target.settings().get("version") or "")
         deployment_id = observe(self._target.kube, self._target.namespace, NAMESPACED).deployment_id
 
-        def connect() -> AbstractContextManager[Any]:
-            return self._connect(self._target.kube, self._target.namespace, self._options.token)
-
-        try:
-            differences = list(proof.ask(connect, wanted, version, deployment_id, settling=self._options.settling))
-        except PachopsError as error:
-            if "no authentication token" in str(error) and not self._options.token:
-                return ["pachd was not asked for files and pipelines: authentication is active, and no token was given"]
-            raise
+        differences, warnings = proof.compare(
+            lambda token: self._connect(self._target.kube, self._target.namespace, token),
+            wanted,
+            version,
+            deployment_id,
+            token=self._options.token,
+            settling=self._options.settling,
+        )
         if differences:
             raise MigrationError(
                 "the target's pachd does not serve what the source held",
                 where=f"namespace {self._target.namespace}",
                 why="; ".join(differences),
             )
-        return [f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why != proof.EMPTY]
+        return warnings
 
     def _way_back(self) -> str:
         return (

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,9 +20,10 @@ from typing import Any, NamedTuple
 from .. import findings
 from ..errors import PachdError, PachopsError
 from ..findings import Finding
+from ..installation import pod_ready, selector_of
 from ..kube.client import Kube, Ref
 from ..progress import Progress
-from .client import Cluster, Pachd
+from .client import PASSING, SETTLING, Cluster, Pachd
 from .versions import Release
 
 # What the test bed's double of pachd appends to its version, so that nobody takes it for Pachyderm.
@@ -39,9 +39,6 @@ _NODES = "unable to access kubernetes nodeslist"
 _LOGS = "unable to access kubernetes logs"
 _FORBIDDEN = "forbidden"
 _LOG_LINES = 5000
-# pachd stays Ready while its etcd is replaced, and refuses until its client has found the new one.
-_PASSING = re.compile(r"etcd|unavailable|transport|connection (refused|reset|closed)", re.IGNORECASE)
-_SETTLING = 45.0
 _JOB_SUCCESS, _JOB_FAILURES = 3, {2: "failed", 4: "was killed"}
 
 
@@ -75,7 +72,7 @@ def prove(
     pod_patch: str = "",
     write: bool = True,
     timeout: float = 120.0,
-    settling: float = _SETTLING,
+    settling: float = SETTLING,
     progress: Progress | None = None,
     connect: Callable[..., Pachd] = Pachd,
 ) -> Proof:
@@ -124,13 +121,10 @@ def ready_pod(kube: Kube, namespace: str) -> dict[str, Any]:
 
     :raises PachdError: there is none.
     """
-    deployed = kube.get(Ref("apps/v1", "Deployment", namespace, "pachd")) or {}
-    # Old charts have labels of their own.
-    selector = deployed.get("spec", {}).get("selector", {}).get("matchLabels") or {"suite": "pachyderm", "app": "pachd"}
+    selector = selector_of(kube.get(Ref("apps/v1", "Deployment", namespace, "pachd")), "pachd")
     pods = kube.list("v1", "Pod", namespace, labels=",".join(f"{key}={value}" for key, value in selector.items()))
     for pod in pods:
-        conditions = {item["type"]: item["status"] for item in pod.get("status", {}).get("conditions") or []}
-        if conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp"):
+        if pod_ready(pod):
             return pod
     state = ", ".join(f"{pod['metadata']['name']} is {pod.get('status', {}).get('phase')}" for pod in pods)
     raise PachdError(
@@ -198,7 +192,7 @@ def _message(line: str) -> str:
     return line[line.index(_COMPLAINT) :].partition(" error: ")[0].rstrip('"\\')
 
 
-def _guarded(check: str, proof: Callable[[], Finding], settling: float = _SETTLING) -> Finding:
+def _guarded(check: str, proof: Callable[[], Finding], settling: float = SETTLING) -> Finding:
     """Return the proof's finding; an error that may pass by itself counts once it has stood ``settling`` seconds."""
     started = time.monotonic()
     while True:
@@ -208,7 +202,7 @@ def _guarded(check: str, proof: Callable[[], Finding], settling: float = _SETTLI
             if "no authentication token" in error.why:
                 fix = "Give pachyderm_auth_token, a token of a user who may create repos."
                 return findings.warning(check, "not tried: authentication is active", "a token", fix)
-            if not _PASSING.search(error.why) or time.monotonic() - started >= settling:
+            if not PASSING.search(error.why) or time.monotonic() - started >= settling:
                 return findings.error(check, str(error), "no error", "Run `ansible-playbook playbooks/doctor.yml`.")
         time.sleep(1)
 

@@ -27,6 +27,10 @@ DEFAULT_TIMEOUT = 30.0
 CHUNK = 1 << 20
 # pachd's own limit for one message (src/client/pkg/grpcutil/server.go).
 MAX_MESSAGE = 20 << 20
+# pachd stays Ready while its etcd is replaced, and refuses until its client has found the new one.
+SETTLING = 45.0
+PASSING = re.compile(r"etcd|unavailable|transport|connection (refused|reset|closed)", re.IGNORECASE)
+_RETRY = 1.0
 _LOOK = 1.0  # seconds between two looks at a transfer
 # What pachd 1.13 says of what does not exist; its gRPC code is UNKNOWN for nearly everything.
 _NOT_THERE = re.compile(r"not found|has no head|has no commits")
@@ -170,6 +174,27 @@ class Pachd:
         except PachdError as error:
             return error.why
         return ""
+
+    def settle(self, seconds: float = SETTLING) -> None:
+        """Wait while pachd has no connection to its etcd, for at most so many seconds.
+
+        :raises PachdError: it still has none.
+        """
+        nothing = self.pfs_pb2.InspectRepoRequest(repo=self.pfs_pb2.Repo(name="pachops-none"))
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                # The cheapest question that it cannot answer out of its own memory.
+                self.call(self.pfs.InspectRepo, nothing, "whether it reaches its etcd")
+            except PachdError as error:
+                unanswered = "deadline_exceeded" in error.why
+                if unanswered or (PASSING.search(error.why) and time.monotonic() >= deadline):
+                    raise
+                if not PASSING.search(error.why):
+                    return
+            else:
+                return
+            time.sleep(_RETRY)
 
     def repos(self) -> list[str]:
         """Return the names of all repos."""

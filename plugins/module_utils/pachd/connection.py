@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InputError, PachdError
 from ..kube.client import KUBE_ARGUMENT_SPEC, Kube, connect
 from .acceptance import ready_pod
-from .client import DEFAULT_TIMEOUT, Pachd
+from .client import DEFAULT_TIMEOUT, SETTLING, Pachd
 
 PEER_PORT = 653
 """Port inside the pod that answers the same calls as the outer one, and never speaks TLS, whose certificate would not
@@ -69,7 +69,7 @@ class Address:
 def opened(options: Mapping[str, Any]) -> Iterator[Pachd]:
     """Yield a connection as a module's options of :data:`PACHD_ARGUMENT_SPEC` describe it.
 
-    :raises PachdError: nothing that could be pachd answers there, or no pod of it is ready.
+    :raises PachdError: nothing that could be pachd answers there, no pod of it is ready, or it has lost its etcd.
     :raises ClusterError: the cluster cannot be reached, or refuses the port-forward.
     """
     token, timeout = options["token"] or "", options["timeout"]
@@ -78,12 +78,14 @@ def opened(options: Mapping[str, Any]) -> Iterator[Pachd]:
             raise InputError("ca_file belongs to an address", fix="Give address: grpcs://host:port, or leave it out.")
         kube = connect(options["kubeconfig"], options["context"])
         with connected(kube, options["namespace"], token, timeout=timeout) as pachd:
+            pachd.settle(min(timeout, SETTLING))
             yield pachd
         return
     address = Address.parse(options["address"])
     authority = _authority(address, options["ca_file"])
     _reach(address, authority, timeout)
     with Pachd(address.host, address.port, token=token, timeout=timeout, authority=authority) as pachd:
+        pachd.settle(min(timeout, SETTLING))
         yield pachd
 
 

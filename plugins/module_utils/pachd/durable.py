@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import enum
 
-from .records import PREFIX
+from .records import PREFIX, SINGLE_KEYS, collection
 
 ROOT = f"{PREFIX}/".encode()
-#: Keys of the state outside the prefix.
-SINGLE_KEYS = (b"cluster-id", b"master_token", b"gc-generation")
-
-_PFS, _PPS, _AUTH = (ROOT + b"pachyderm_" + part for part in (b"pfs/", b"pps/", b"auth/"))
-_RECORDS = _PFS + b"putFileRecords/"
+_SINGLE = tuple(key.encode() for key in SINGLE_KEYS)
+_PFS, _PPS = (ROOT + b"pachyderm_" + part for part in (b"pfs/", b"pps/"))
+_RECORDS = collection("pfs", "putFileRecords")
 _INDEX = b"__index_"
-_CREATED_ONLY = (_PFS + b"commits/", _PPS + b"jobs/")
+_CREATED_ONLY = (collection("pfs", "commits"), collection("pps", "jobs"))
 # Work queues and locks of what runs now.  Most have a lease; those that have none are wiped by their owners at start.
 _PASSING = (
     *(service + queue for service in (_PFS, _PPS) for queue in (b"task/", b"subtask/", b"claim/", b"workers/")),
@@ -47,7 +45,7 @@ class Kind(enum.Enum):
     FOREIGN = "foreign"
 
 
-_LEASED = {_AUTH + b"tokens/": Kind.LOGIN, _AUTH + b"auth-codes/": Kind.STARTED_LOGIN}
+_LEASED = {collection("auth", "tokens"): Kind.LOGIN, collection("auth", "auth-codes"): Kind.STARTED_LOGIN}
 
 
 class Order(enum.Flag):
@@ -62,7 +60,7 @@ def kind_of(key: bytes, lease: int) -> Kind:
     if key.startswith(_PASSING):
         return Kind.PASSING
     if not key.startswith(ROOT):
-        return Kind.STATE if key in SINGLE_KEYS else Kind.FOREIGN
+        return Kind.STATE if key in _SINGLE else Kind.FOREIGN
     if not lease:
         return Kind.STATE
     return next((kind for prefix, kind in _LEASED.items() if key.startswith(prefix)), Kind.PASSING)

@@ -364,18 +364,17 @@ class Restorer:
         version = str(plan.target.installation.settings().get("version") or "")
         deployment_id = plan.deployment_id or plan.target.installation.deployment_id
 
-        def connect() -> AbstractContextManager[Any]:
-            return self._connect(self._kube, self._namespace, self._options.token)
-
-        try:
-            differences = list(proof.ask(connect, wanted, version, deployment_id, settling=self._settling))
-        except PachopsError as error:
-            if "no authentication token" in error.why and not self._options.token:
-                return ["pachd was not asked for files and pipelines: authentication is active, and no token was given"]
-            raise
+        differences, warnings = proof.compare(
+            lambda token: self._connect(self._kube, self._namespace, token),
+            wanted,
+            version,
+            deployment_id,
+            token=self._options.token,
+            settling=self._settling,
+        )
         if differences:
             raise BackupError("pachd does not serve what the backup holds", why="; ".join(differences))
-        return [f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why != proof.EMPTY]
+        return warnings
 
     def _fail(self, error: PachopsError, recorder: Recorder) -> None:
         """Put the old state back, and raise the error with what became of it."""

@@ -87,9 +87,7 @@ def _sample(state: State, repo: str) -> Sample | None:
             for chunk in state.content(file):
                 digest.update(chunk)
                 size += len(chunk)
-            return Sample(
-                repo, commit.ref.name if hasattr(commit, "ref") else commit.id, file.path, digest.hexdigest(), size
-            )
+            return Sample(repo, commit.id, file.path, digest.hexdigest(), size)
     return None
 
 
@@ -137,6 +135,32 @@ def ask(
         sleep(0.5)
 
 
+def compare(
+    connect: Callable[[str], Any],
+    wanted: Expected,
+    version: str,
+    deployment_id: str,
+    *,
+    token: str,
+    settling: float = _SETTLING,
+) -> tuple[list[str], list[str]]:
+    """Return what pachd's answers are different in, and what a person should know of the comparison.
+
+    :param connect: as for :func:`ask`; it is given the token.
+    :param token: an authentication token; without one pachd is not asked where authentication is active.
+    :param settling: seconds for which pachd may refuse because it has no connection to its etcd.
+    :raises PachopsError: pachd cannot be asked.
+    """
+    try:
+        differences = list(ask(lambda: connect(token), wanted, version, deployment_id, settling=settling))
+    except PachopsError as error:
+        if "no authentication token" in error.why and not token:
+            return [], ["pachd was not asked for files and pipelines: authentication is active, and no token was given"]
+        raise
+    unread = [f"no file of repo {repo} was read: {why}" for repo, why in wanted.unread.items() if why != EMPTY]
+    return differences, unread
+
+
 def _asked(pachd: Pachd, wanted: Expected, version: str, deployment_id: str) -> Iterator[str]:
     answered = pachd.version()
     if version and not answered.startswith(version):
@@ -146,7 +170,7 @@ def _asked(pachd: Pachd, wanted: Expected, version: str, deployment_id: str) -> 
         yield f"pachd serves cluster {cluster.id}, the backup is that of {wanted.cluster_id}"
     if deployment_id and cluster.deployment_id != deployment_id:
         yield f"pachd's deployment id is {cluster.deployment_id}, users' pachctl remember {deployment_id}"
-    missing = sorted(set(wanted.repos) - {*pachd.repos(), "__spec__"})
+    missing = sorted(set(wanted.repos) - {*pachd.repos(), records.SPEC_REPO})
     if missing:
         yield f"pachd does not know the repos {', '.join(missing)}"
     yield from _pipelines(pachd, wanted)
