@@ -29,6 +29,11 @@ _PERMISSION = re.compile(r"Permission '(storage[\w.]+)' denied|does not have (st
 _PASSING = (408, 429, 500, 502, 503, 504)
 
 
+class _Exists(ObjectExists):
+    #: Whether other attempts came before, which may have done their work.
+    tried = False
+
+
 class GcsStore(Store):
     """A store in one bucket.
 
@@ -112,7 +117,12 @@ class GcsStore(Store):
         if len(head) < _UPLOAD_CHUNK:
             url = f"{base}uploadType=media&name={quote(key, safe='')}"
             kind = {"Content-Type": "application/octet-stream"}
-            answer = self._request("POST", "cannot write the object", key, url, data=head, headers=kind)
+            try:
+                answer = self._request("POST", "cannot write the object", key, url, data=head, headers=kind)
+            except _Exists as error:
+                if not (error.tried and b"".join(self.read(key)) == head):
+                    raise
+                return  # an attempt did it, and its answer got lost
             self._compare(key, answer, hashlib.md5(head, usedforsecurity=False))
             return
         stream = _Spool(itertools.chain([head], source))
@@ -229,7 +239,9 @@ class GcsStore(Store):
         if answer.status_code == 404 and "bucket does not exist" not in answer.text:
             raise ObjectMissing(what, where=where, why="it does not exist")
         if answer.status_code == 412:
-            raise ObjectExists(what, where=where, why="it exists already, or was changed meanwhile")
+            exists = _Exists(what, where=where, why="it exists already, or was changed meanwhile")
+            exists.tried = attempt > 1
+            raise exists
         if answer.status_code >= 300:
             kind = (
                 ObjectLocked
