@@ -80,6 +80,11 @@ def test_inside_is_apart_and_reaches_the_host(sandbox: Sandbox, tmp_path: Path) 
     subprocess.run([*sandbox.enter, "touch", "/var/lib/kubelet/mark"], check=True)
     assert (sandbox.state / "kubelet" / "mark").exists()
     assert not Path("/var/lib/kubelet/mark").exists()
+    # A pod's network namespace is mounted on a file, as containerd does it; neither is seen outside.
+    pin = "touch /run/netns/cni-mark; mount --bind /proc/self/ns/net /var/run/netns/cni-mark"
+    subprocess.run([*sandbox.enter, "sh", "-c", pin], check=True)
+    assert (sandbox.run / "netns" / "cni-mark").exists()
+    assert not Path("/run/netns/cni-mark").exists()
     # What is mounted inside is not seen outside; what the host mounts later is seen inside.
     subprocess.run([*sandbox.enter, "mount", "-t", "tmpfs", "none", str(sandbox.state / "kubelet")], check=True)
     assert str(sandbox.state) not in Path("/proc/self/mountinfo").read_text()
