@@ -15,15 +15,12 @@ description:
     reached fails the task.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.info_module
   - pachops.pachyderm.attributes.action_group
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   store:
     description:
       - Where backups are kept, as for M(pachops.pachyderm.etcd_backup), an absolute path on this host,
