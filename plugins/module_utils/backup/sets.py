@@ -28,7 +28,7 @@ from . import index
 from .crypt import Decipher, Keyring
 from .index import IndexEntry
 from .manifest import AGE, CLUSTER, INDEX, MANIFEST, SNAPSHOT, Manifest, SetFile, is_cluster_id, load, parse_id
-from .streams import Count, decompressed
+from .streams import Count, ahead, decompressed
 
 __all__ = [
     "IndexEntry",
@@ -166,11 +166,12 @@ class OpenedSet:
         """
         entry = self.manifest.file(name)
         where = f"{self.where}/{entry.name}"
-        chunks = self.stored(entry)
+        # Reading, unpacking and hashing each have a thread: the libraries let go of Python's lock meanwhile.
+        chunks = ahead(self.stored(entry))
         if entry.name.endswith(AGE):
             chunks = self.decipher.decrypt(chunks, where)
         raw = Count()
-        yield from raw(decompressed(chunks, where))
+        yield from raw(ahead(decompressed(chunks, where)))
         _compare(where, "content", raw, entry.raw_size, entry.raw_sha256)
 
     def stored(self, entry: SetFile) -> Iterator[bytes]:

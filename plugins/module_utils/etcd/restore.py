@@ -242,6 +242,9 @@ def _booted(programs: Programs, data: Path, sockets: Path, timeout: float) -> It
         # The default quota would raise an alarm on a database larger than 2 GiB.
         f"--quota-backend-bytes={64 << 30}",
         *(["--unsafe-no-fsync"] if programs.release >= (3, 5) else []),
+        # Alone it is elected after a few heartbeats, and nobody waits for them.
+        "--heartbeat-interval=10",
+        "--election-timeout=100",
     ]
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(data.parent)}
     with log.open("wb") as output:
