@@ -48,7 +48,7 @@ from .manifest import (
     make_id,
     utc,
 )
-from .objects import Copied, Copier, Listing, list_source
+from .objects import Copied, Copier, Listing, list_source, matched
 from .sets import RUNNING, OpenedSet, newest, set_path
 from .streams import Count, ahead, compressed, large
 
@@ -204,16 +204,13 @@ class _Backup:
             return None
         return OpenedSet(self._store, manifest) if manifest else None
 
-    @cached_property
-    def _entries(self) -> dict[str, IndexEntry]:
-        """The objects of the newest complete set; none where its index is damaged."""
-        if self._previous is None:
-            return {}
+    def _matched(self, listing: Listing) -> Sequence[IndexEntry | None]:
+        """Return what the newest complete set has of each object; nothing where its index is damaged."""
         try:
-            return {each.name: each for each in self._previous.index()}
+            return matched(listing.objects, self._previous.index() if self._previous else ())
         except BackupError as error:
             self._progress.note(str(error))
-            return {}
+            return matched(listing.objects, ())
 
     def _copier(self, spelling: Spelling) -> Copier:
         return Copier(
@@ -240,17 +237,18 @@ class _Backup:
         return listing
 
     def _plan(self, proven: Callable[[Store, str], str]) -> Outcome:
-        previous, entries = self._previous, self._entries
+        previous = self._previous
         listing = self._list()
         new = list(listing.objects)
         if listing.spelling is not None:
             copier = self._copier(listing.spelling)
-            new = [each for each in new if not copier.unchanged(each, entries.get(each.key))]
+            pairs = zip(new, self._matched(listing), strict=True)
+            new = [each for each, old in pairs if not copier.unchanged(each, old)]
         same = (
             previous is not None
             and self._wishes.if_changed
             and not new
-            and len(entries) == len(listing.objects)
+            and previous.manifest.objects.count == len(listing.objects)
             and previous.manifest.etcd.revision == self._revision
             and proven(self._store, self._cluster_id) == previous.manifest.id
         )
@@ -323,7 +321,7 @@ class _Backup:
         if listing.spelling is None:
             return Copied()
         self._progress.stage("copy objects", f"{len(listing.objects)} objects")
-        return self._copier(listing.spelling).run(listing.objects, self._entries, self._progress)
+        return self._copier(listing.spelling).run(listing.objects, self._matched(listing), self._progress)
 
     def _publish(self, manifest: Manifest) -> None:
         self._progress.stage("publish")

@@ -202,6 +202,11 @@ def restore_snapshot(programs: Programs, snapshot: Path, data: Path) -> None:
         raise EtcdError("etcd's own tool cannot restore the snapshot", where=str(snapshot), why=_reason(result.stdout))
 
 
+def database(data: Path) -> Path:
+    """Return the database in a data directory, to be read when no etcd runs on it."""
+    return data / "member" / "snap" / "db"
+
+
 def _reason(output: str) -> str:
     """Return the line that says most: a panic or an error, else the last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
