@@ -130,7 +130,7 @@ def plan(live: Live, pachd: Pachd, progress: Progress, memory: int = 0) -> Plan:
     progress.stage("list the objects")
     listing = live.listing()
     sizes = sizes_of(listing)
-    infos = pipelines.infos(pachd)
+    infos = pachd.pipeline_infos()
     with live.state(listing) as state:
         progress.stage("find what is kept")
         commits = _commits(state)
@@ -244,7 +244,7 @@ def resume(
             failed.append(f"{name}: {error}")
     end = time.monotonic() + timeout
     while not failed:
-        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pachd.pipeline_infos()}
         paused = [name for name in names if states.get(name) == "paused"]
         if not paused:
             kube.delete(ref)
@@ -379,7 +379,7 @@ def _freeze(
     end = time.monotonic() + timeout
     namespace = live.installation.namespace
     while True:
-        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pachd.pipeline_infos()}
         left = [f"pipeline {name} is {state}" for name, state in states.items() if state not in ("paused", "failure")]
         pods = kube.list("v1", "Pod", namespace, labels="suite=pachyderm,component=worker")
         left += [f"pod {pod['metadata']['name']} is not gone" for pod in pods]
