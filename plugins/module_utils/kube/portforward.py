@@ -212,7 +212,7 @@ class _Pump:
         self.closing = closing
         self.keepalive = keepalive
         self.heard = time.monotonic()  # when the other side said something last
-        self.pinged = False  # since then
+        self.pinged = 0.0  # when it was asked since then whether it is there
         self.to_local = bytearray()
         self.to_remote: deque[memoryview] = deque()
         # What is read gets its head in place, and a full frame fills TLS records to the last byte.
@@ -260,7 +260,7 @@ class _Pump:
         _watch(selector, self.remote.sock, remote_events)
         # TLS may hold decrypted bytes that no selector sees.
         held = isinstance(self.remote.sock, ssl.SSLSocket) and self.remote.sock.pending() > 0
-        ready = {key.fileobj: mask for key, mask in selector.select(0 if held else 0.5)}
+        ready = {key.fileobj: mask for key, mask in selector.select(0 if held else min(0.5, self.keepalive))}
         if ready.get(self.local, 0) & selectors.EVENT_READ:
             self._read_local()
         if (held or ready.get(self.remote.sock, 0) & selectors.EVENT_READ) and remote_events & selectors.EVENT_READ:
@@ -273,13 +273,12 @@ class _Pump:
     def _keep_alive(self) -> None:
         now = time.monotonic()
         if len(self.to_local) >= _HIGH_WATER:
-            self.heard = now  # nobody listens to the other side, so its silence says nothing
-        silence = now - self.heard
-        if silence > _DEAF * self.keepalive:
-            self.problem = f"the API server or the kubelet has not answered for {silence:.0f} s"
+            self.heard, self.pinged = now, 0.0  # nobody listens to the other side, so its silence says nothing
+        if self.pinged and now - self.pinged > (_DEAF - 1) * self.keepalive:
+            self.problem = f"the API server or the kubelet has not answered for {now - self.heard:.0f} s"
             self.remote_open = False
-        elif silence > self.keepalive and not self.pinged:
-            self.pinged = True
+        elif not self.pinged and now - self.heard > self.keepalive:
+            self.pinged = now
             self._send(websocket.ABNF.OPCODE_PING, b"")
 
     def _read_local(self) -> None:
@@ -306,7 +305,7 @@ class _Pump:
             if not data:
                 self.remote_open = False
                 return
-            self.heard, self.pinged = time.monotonic(), False
+            self.heard, self.pinged = time.monotonic(), 0.0
             self.frames += data
             self._take_frames()
 
