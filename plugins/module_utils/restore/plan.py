@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..kube.client import Kube
 
 #: For a plan's estimates: bytes per second at which a snapshot reaches a volume by a port-forward and becomes data,
-#: and the seconds that pods take to end and to start.
+#: at which an etcd reads all of it when it starts and is compared, and the seconds that pods take to end and to start.
 RATE = 40 << 20
+READ_RATE = 100 << 20
 OVERHEAD = 15.0
 #: Bytes per second at which objects are put back or read: a modest store's.
 OBJECT_RATE = 50 << 20
@@ -82,13 +83,14 @@ class Plan:
     @property
     def downtime(self) -> float:
         """Seconds from pachd's end to its start, estimated from measured rates."""
-        return OVERHEAD + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / RATE
+        return OVERHEAD + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / READ_RATE
 
     @property
     def before(self) -> float:
-        """Seconds for the objects, while everything runs on."""
+        """Seconds for the objects and for etcd's new data, while everything runs on."""
         found = self.survey
-        return (2 * found.missing_bytes + found.unknown_bytes) / OBJECT_RATE if found else 0.0
+        objects = (2 * found.missing_bytes + found.unknown_bytes) / OBJECT_RATE if found else 0.0
+        return objects + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / RATE
 
     def lines(self) -> list[str]:
         """Return it for a person."""
