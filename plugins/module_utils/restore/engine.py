@@ -181,6 +181,7 @@ class Restorer:
             made if made and made != own else "",
             opened.where,
             where,
+            tuple(journal.set_aside) if journal else (),
         )
 
     def journal(self) -> Journal:
@@ -284,7 +285,6 @@ class Restorer:
         installation = plan.target.installation
         pause = quiesce.paused_of(installation.pachd)
         etcd = workload_of(installation)
-        kept = [*last.kept, *([last.id] if last.state in ("restored", "undone") and last.id else [])]
         return Journal(
             id=f"{self._now().strftime('%Y%m%dt%H%M%S')}-{secrets.token_hex(2)}",
             backup=plan.manifest.id,
@@ -298,7 +298,7 @@ class Restorer:
                 "pachd_ready": bool(installation.ready_pod("pachd")),
                 "deployment_id": installation.deployment_id,
             },
-            kept=kept,
+            kept=last.set_aside,
         )
 
     def _objects(self, opened: OpenedSet, plan: Plan, recorder: Recorder) -> tuple[int, int]:

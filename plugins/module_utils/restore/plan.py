@@ -65,6 +65,7 @@ class Plan:
     :param ticks: cron pipeline to how many missed ticks it replays.
     :param differs: in what the backup's cluster is another one than the target's, empty where it is the same.
     :param names: what may be typed in as confirmation.
+    :param set_aside: ids of restores whose other state is still on etcd's volumes.
     """
 
     namespace: str
@@ -79,6 +80,7 @@ class Plan:
     deployment_id: str = ""
     store: str = ""
     bucket: str = ""
+    set_aside: tuple[str, ...] = ()
 
     @property
     def downtime(self) -> float:
@@ -107,6 +109,9 @@ class Plan:
         else:
             lines.append("  replaced: nothing, etcd is empty")
         lines += [f"  set aside on {each.place} until it is confirmed" for each in now.members]
+        if self.set_aside:
+            began = journals.made(self.set_aside[0])
+            lines.append(f"  set aside there already, by restores since {began}: {', '.join(self.set_aside)}")
         size, members = made.file(SNAPSHOT).raw_size, len(now.members)
         lines.append(f"  restored: {made.etcd.key_count} keys at revision {made.etcd.revision}")
         lines.append(f"  snapshot: {size} bytes, to {members} member{'s' if members > 1 else ''} of etcd")
@@ -154,6 +159,7 @@ class Plan:
             "seconds_paused": round(self.downtime, 1),
             "cron_ticks": dict(self.ticks),
             "differs": self.differs,
+            "set_aside": list(self.set_aside),
             "problems": list(self.problems),
             "lines": self.lines(),
         }

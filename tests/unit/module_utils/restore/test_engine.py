@@ -118,11 +118,16 @@ def test_it_restores_and_undoes_and_lets_go(tmp_path: Path, backup: OpenedSet) -
     assert restorer(api).undo().journal.state == "undone"
     check_runs(api, MINE)
     assert not restorer(api).undo().changed
+    kept = restorer(api).journal()
+    assert kept.set_aside == [outcome.journal.id]
+    lines = restorer(api).plan(backup, "deep", None, kept).lines()
+    assert [line for line in lines if "set aside there already" in line and outcome.journal.id in line]
     assert list(api.volume().glob("pachops-restore-*/undone/member")), "what was restored is kept until it is confirmed"
 
     assert restorer(api).confirm().changed
     assert not list(api.volume().glob("pachops-*"))
     check_runs(api, MINE)
+    assert restorer(api).journal().set_aside == []
     assert not restorer(api).confirm().changed
 
 
@@ -329,6 +334,23 @@ def test_not_enough_space_is_found_before_anything_is_exchanged(
     check_runs(api, MINE)
     assert api.started == ["etcd-0-restore", "etcd-0-restore"], "something was stopped"
     assert not list(api.volume().glob("pachops-*"))
+
+
+def test_objects_that_vanish_meanwhile_bring_the_old_state_back(tmp_path: Path, backup: OpenedSet) -> None:
+    api = installed(tmp_path)
+    lost = next(name for name in sorted(objects()) if name.startswith("block/"))
+    stops = api.on_stop
+
+    def on_stop(pod: dict[str, Any]) -> None:
+        if pod["metadata"]["name"].startswith("pachd"):
+            api.bucket.delete(lost)
+        stops(pod)
+
+    api.on_stop = on_stop
+    told = rf"objects vanished from the bucket .*{lost} for one.*The old state is back"
+    with pytest.raises(BackupError, match=told):
+        restorer(api).restore(backup)
+    check_runs(api, MINE)
 
 
 def test_another_clusters_backup_needs_the_name(tmp_path: Path, backup: OpenedSet) -> None:
