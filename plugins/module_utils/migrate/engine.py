@@ -52,6 +52,7 @@ _PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
 _CLOSE_REVISIONS, _CLOSE_SECONDS = 1000, 5.0
 _PASSES = 10
+_DRAIN = 5.0  # seconds
 _POLL = 0.2
 
 
@@ -414,6 +415,8 @@ class Migrator:
                 with self._back():
                     self._pause()
                     work.objects_pass(passes)
+                    # What it has not seen by then is listed, which takes longer the more there is.
+                    follower.drain(_DRAIN)
         with self._back():
             self._progress.stage("compare", "metadata of both sides")
             if not plan.copied:
