@@ -38,6 +38,7 @@ from ..restore.objects import Place
 from ..stores.directory import DirectoryStore
 from ..stores.keys import Spelling
 from ..stores.location import Access
+from . import space
 from .objects import ObjectMigration, ObjectPlan, Pass
 
 if TYPE_CHECKING:
@@ -236,6 +237,8 @@ class Migrator:
             ticks = proof.missed_ticks(work.state(work.source), self._now())
         with self._noting(problems):
             objects = work.objects.plan() if done else work.objects.require_target()
+        if not (done or copied):
+            problems += self._lacking(target, work, keys, objects)
         if keys:
             logins = keys.kinds.get(Kind.LOGIN, 0)
             notes += [f"{logins} logins move with the time they have left"] if logins else []
@@ -255,6 +258,17 @@ class Migrator:
             tuple(dict.fromkeys(problems)),
             tuple(notes),
         )
+
+    def _lacking(
+        self, target: Installation, work: _Work, keys: KeyPlan | None, objects: ObjectPlan | None
+    ) -> Iterator[str]:
+        """Yield what has too little room for what is moved."""
+        if keys:
+            status = work.target.status()
+            yield from space.metadata_problems(target, keys, status.db_size_in_use or status.db_size)
+            yield from space.workdir_problems(self._options.workdir, keys)
+        if objects:
+            yield from space.object_problems(work.place.store, objects)
 
     def _plan_of(self, source: Installation, target: Installation) -> Plan:
         """Return what a source alone tells, where the target is not deployed yet."""
