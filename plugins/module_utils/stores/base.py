@@ -27,7 +27,11 @@ class ObjectMissing(StorageError):
 
 
 class ObjectExists(StorageError):
-    """A write that was to happen only where nothing is found something there; nothing was written."""
+    """A write that was to happen only where nothing is found something there; nothing was written.
+
+    Stores raise it only where that was not their own doing: an answer that got lost on the way makes them try again, and
+    then they may find what their first attempt has written.
+    """
 
 
 class ObjectLocked(StorageError):

@@ -25,9 +25,13 @@ _UPLOAD_CHUNK = 8 << 20
 _TIMEOUT = 60
 _TRIES = 6
 # What Google asks clients to try again: https://cloud.google.com/storage/docs/retry-strategy
-_LOCKED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 _PERMISSION = re.compile(r"Permission '(storage[\w.]+)' denied|does not have (storage[\w.]+) access")
 _PASSING = (408, 429, 500, 502, 503, 504)
+
+
+class _Exists(ObjectExists):
+    #: Whether other attempts came before, which may have done their work.
+    tried = False
 
 
 class GcsStore(Store):
@@ -113,7 +117,12 @@ class GcsStore(Store):
         if len(head) < _UPLOAD_CHUNK:
             url = f"{base}uploadType=media&name={quote(key, safe='')}"
             kind = {"Content-Type": "application/octet-stream"}
-            answer = self._request("POST", "cannot write the object", key, url, data=head, headers=kind)
+            try:
+                answer = self._request("POST", "cannot write the object", key, url, data=head, headers=kind)
+            except _Exists as error:
+                if not (error.tried and b"".join(self.read(key)) == head):
+                    raise
+                return  # an attempt did it, and its answer got lost
             self._compare(key, answer, hashlib.md5(head, usedforsecurity=False))
             return
         stream = _Spool(itertools.chain([head], source))
@@ -230,7 +239,9 @@ class GcsStore(Store):
         if answer.status_code == 404 and "bucket does not exist" not in answer.text:
             raise ObjectMissing(what, where=where, why="it does not exist")
         if answer.status_code == 412:
-            raise ObjectExists(what, where=where, why="it exists already, or was changed meanwhile")
+            exists = _Exists(what, where=where, why="it exists already, or was changed meanwhile")
+            exists.tried = attempt > 1
+            raise exists
         if answer.status_code >= 300:
             kind = (
                 ObjectLocked

@@ -23,6 +23,7 @@ _MISSING = ("NoSuchKey", "404", "NotFound")
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 _COPY_LIMIT = 5 << 30  # bytes: what one CopyObject takes
 _NO_CONDITIONS = ("NotImplemented", "501")
+_NO_UPLOAD = ("NoSuchUpload",)
 _DENIED = ("AccessDenied", "403", "Forbidden")
 #: What an operation needs where it is not called like the action.
 _ACTIONS = {
@@ -128,8 +129,10 @@ class S3Store(Store):
 
         def send(numbered: tuple[int, bytes]) -> dict[str, Any]:
             number, part = numbered
-            answer = self._client.upload_part(**place, PartNumber=number, Body=part, ContentMD5=_md5(part))
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            tag = self._quick and self._quick.part(key, upload, number, part)
+            if not tag:
+                tag = self._client.upload_part(**place, PartNumber=number, Body=part, ContentMD5=_md5(part))["ETag"]
+            return {"PartNumber": number, "ETag": tag}
 
         try:
             numbered = enumerate(itertools.chain((first, second), parts), 1)
@@ -146,16 +149,22 @@ class S3Store(Store):
             raise
 
     def _put(self, key: str, body: bytes, extra: dict[str, Any]) -> None:
+        tried = False
         try:
-            if extra.keys() <= {"IfNoneMatch"} and self._quick and self._quick.put(key, body, if_absent=bool(extra)):
-                return
+            if extra.keys() <= {"IfNoneMatch"} and self._quick and self._quick.useful:
+                if self._quick.put(key, body, if_absent=bool(extra)):
+                    return
+                tried = True
             self._client.put_object(Bucket=self._options.bucket, Key=key, Body=body, ContentMD5=_md5(body), **extra)
         except self._errors as error:
             if "IfNoneMatch" in extra and _code_of(error) in _NO_CONDITIONS:
                 self._absent(key)
                 self._put(key, body, {name: value for name, value in extra.items() if name != "IfNoneMatch"})
                 return
-            raise self._error("cannot write the object", key, error) from error
+            failure = self._error("cannot write the object", key, error)
+            if isinstance(failure, ObjectExists) and (tried or _tried(error)) and b"".join(self.read(key)) == body:
+                return  # an attempt did it, and its answer got lost
+            raise failure from error
 
     def _complete(
         self, key: str, place: dict[str, str], parts: Sequence[dict[str, Any]], condition: dict[str, str]
@@ -164,10 +173,19 @@ class S3Store(Store):
         try:
             self._client.complete_multipart_upload(**place, **upload, **condition)
         except self._errors as error:
+            if _tried(error) and _code_of(error) in (*_EXISTS, *_NO_UPLOAD) and self._tag(key) == _joined(parts):
+                return
             if not condition or _code_of(error) not in _NO_CONDITIONS:
                 raise
             self._absent(key)
             self._client.complete_multipart_upload(**place, **upload)
+
+    def _tag(self, key: str) -> str:
+        """Return an object's ETag, empty where there is none."""
+        try:
+            return str(self._client.head_object(Bucket=self._options.bucket, Key=key).get("ETag", "")).strip('"')
+        except self._errors:
+            return ""
 
     def _absent(self, key: str) -> None:
         """Ask instead of making it a condition, for services that know no conditional writes."""
@@ -241,12 +259,9 @@ class S3Store(Store):
 
     def copy_from(self, source: Store, source_key: str, key: str, size: int) -> bool:
         here, there = self._options, getattr(source, "_options", None)
-        same = isinstance(there, S3Options) and (here.endpoint, here.region, here.access_key) == (
-            there.endpoint,
-            there.region,
-            there.access_key,
-        )
-        if not isinstance(there, S3Options) or not same or size > _COPY_LIMIT:
+        if not isinstance(there, S3Options) or size > _COPY_LIMIT:
+            return False
+        if (here.endpoint, here.region, here.access_key) != (there.endpoint, there.region, there.access_key):
             return False
         extra = {"ACL": here.acl} if here.acl else {}
         origin = {"Bucket": there.bucket, "Key": source_key}
@@ -310,6 +325,20 @@ class S3Store(Store):
 
 def _code_of(error: Exception) -> str:
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def _tried(error: Exception) -> bool:
+    """Return whether other attempts came before the one that was refused, which may have done their work."""
+    return bool(getattr(error, "response", {}).get("ResponseMetadata", {}).get("RetryAttempts"))
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> str:
+    """Return the ETag of what is made of these parts, where theirs are MD5 (they are unless KMS encrypts them)."""
+    tags = "".join(part["ETag"].strip('"') for part in parts)
+    try:
+        return f"{hashlib.md5(bytes.fromhex(tags), usedforsecurity=False).hexdigest()}-{len(parts)}"
+    except ValueError:
+        return "none"
 
 
 def _md5(data: bytes) -> str:

@@ -12,10 +12,12 @@ The signature is AWS's version 4 with the SHA-256 of the body, which the service
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import hmac
 import http.client
+import itertools
 import ssl
 import time
 from collections import deque
@@ -108,6 +110,11 @@ class Quick:
         self._idle: deque[http.client.HTTPConnection] = deque(maxlen=64)
         self._failures = 0
 
+    @property
+    def useful(self) -> bool:
+        """Whether this is a way to this bucket; False after odd answers, and everything is left to the SDK then."""
+        return self._failures < _LIMIT
+
     def put(self, key: str, body: bytes, *, if_absent: bool) -> bool:
         """Write an object; False where the SDK has to.
 
@@ -117,10 +124,26 @@ class Quick:
         answered = self._ask("PUT", "PutObject", self._path(key), body, extra)
         if answered is None:
             return False
-        connection, response = answered
-        response.read()
-        self._idle.append(connection)
+        self._done(*answered)
         return True
+
+    def part(self, key: str, upload: str, number: int, body: bytes) -> str | None:
+        """Write one part of a multipart upload and return its ETag; None where the SDK has to.
+
+        :raises botocore.exceptions.ClientError: the service refuses.
+        """
+        query = urlencode({"partNumber": number, "uploadId": upload}, quote_via=quote, safe="-_.~")
+        answered = self._ask("PUT", "UploadPart", self._path(key), body, {}, query)
+        if answered is None:
+            return None
+        self._done(*answered)
+        return answered[1].getheader("ETag")
+
+    def _done(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        """Keep the connection for the next request, after the rest of an answer nobody needs."""
+        with contextlib.suppress(*BROKEN):
+            response.read()
+            self._idle.append(connection)
 
     def get(self, key: str) -> tuple[Iterator[bytes], str] | None:
         """Return an object's bytes and its ETag; None where the SDK has to.
@@ -169,7 +192,7 @@ class Quick:
     def _ask(
         self, method: str, operation: str, path: str, body: bytes, extra: Mapping[str, str], query: str = ""
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse] | None:
-        if self._failures >= _LIMIT:
+        if not self.useful:
             return None
         frozen = self._credentials.get_frozen_credentials()
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
@@ -177,7 +200,7 @@ class Quick:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         headers = {**signed(self._address, keys, method, path, query, sha256, stamp), **extra}
         target, sent = f"{path}?{query}" if query else path, body if method == "PUT" else None
-        while True:
+        for again in itertools.count():
             try:
                 connection, used = self._idle.pop(), True
             except IndexError:
@@ -193,12 +216,13 @@ class Quick:
             if response.status == 200 and response.length is not None:
                 self._failures = 0
                 return connection, response
-            refusal = _refusal(operation, response)
+            refusal = _refusal(operation, response, again)
             connection.close()
             if refusal is not None:
                 raise refusal
             self._failures += response.status not in _PASSING
             return None
+        raise AssertionError("the loop returns or raises")
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls:
@@ -226,8 +250,11 @@ def _read_page(data: bytes) -> tuple[Page, str] | None:
     return page, ""
 
 
-def _refusal(operation: str, response: http.client.HTTPResponse) -> Exception | None:
-    """Return the SDK's exception for a clear refusal, None for any other answer."""
+def _refusal(operation: str, response: http.client.HTTPResponse, again: int) -> Exception | None:
+    """Return the SDK's exception for a clear refusal, None for any other answer.
+
+    :param again: how many attempts were made before, of which nobody knows what became of them.
+    """
     from botocore.exceptions import ClientError
     from botocore.parsers import RestXMLParser
 
@@ -239,6 +266,7 @@ def _refusal(operation: str, response: http.client.HTTPResponse) -> Exception | 
     except Exception:  # noqa: BLE001 - not S3's own words; the SDK may make something of them
         return None
     parsed["Error"].setdefault("Code", _REFUSED[response.status])
+    parsed["ResponseMetadata"]["RetryAttempts"] = again
     error: Exception = ClientError(parsed, operation)
     return error
 

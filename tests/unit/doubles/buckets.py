@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class Bucket:
     :param fail: the HTTP status that every request gets, 0 for none.
     :param passing: statuses that the next requests get, one each, before all is well; 0 closes the connection instead.
     :param cut: how many bytes of the next object that is read are sent before the connection closes; -1 for all.
+    :param lost: a pattern of ``METHOD /path``: the next such request is done, and its answer never arrives.
     :param alter: whether the service stores something else than it was sent.
     :param page: how many keys one page of a listing has.
     :param requests: method and path of each request.
@@ -32,12 +34,14 @@ class Bucket:
     fail: int = 0
     passing: list[int] = field(default_factory=list)
     cut: int = -1
+    lost: str = ""
     alter: bool = False
     page: int = 2
     requests: list[str] = field(default_factory=list)
     acl: set[str] = field(default_factory=set)
     url: str = ""
     _uploads: dict[str, tuple[str, dict[int, bytes]]] = field(default_factory=dict)
+    _tags: dict[str, str] = field(default_factory=dict)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,6 +52,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+        if self.bucket.lost and status == 200 and re.search(self.bucket.lost, f"{self.command} {self.path}"):
+            self.bucket.lost, self.close_connection = "", True
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -113,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "PUT" if self._taken(key):
                 self._reply(412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
             case "PUT":
-                objects[key] = body
+                objects[key], self.bucket._tags[key] = body, tag
                 self._reply(200, ETag=tag)
             case "DELETE":
                 objects.pop(key, None)
@@ -123,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _ if key not in objects:
                 self._reply(404, b"<Error><Code>NoSuchKey</Code><Message>absent</Message></Error>")
             case "HEAD":
-                self._reply(200, Content_Length=str(len(objects[key])), ETag='"e"')
+                self._reply(200, Content_Length=str(len(objects[key])), ETag=self.bucket._tags.get(key, '"e"'))
             case _:
                 self._ranged(objects[key])
 
@@ -142,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST":
                 name, parts = uploads.pop("u")
                 self.bucket.objects[name] = b"".join(parts[number] for number in sorted(parts))
+                digests = b"".join(hashlib.md5(parts[number]).digest() for number in sorted(parts))  # noqa: S324
+                self.bucket._tags[name] = f'"{hashlib.md5(digests).hexdigest()}-{len(parts)}"'  # noqa: S324
                 self._reply(200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
             case _:
                 uploads.pop("u")

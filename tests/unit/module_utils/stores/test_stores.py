@@ -240,6 +240,31 @@ def test_a_failure_that_passes_is_tried_again(remote: Store, bucket: Bucket, sta
     assert bucket.objects["block/x"] == b"x"
 
 
+@pytest.mark.parametrize("content", [b"ours", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
+def test_an_answer_that_is_lost_makes_no_conflict(remote: Store, bucket: Bucket, content: bytes, kept: bool) -> None:
+    """A write on condition that nothing is there finds its own work when it is tried again."""
+    if kept:
+        remote.write("block/w", [b"w"])  # on a connection that is used again
+    bucket.lost = r"PUT /bucket/block/x$|POST .*uploadId|POST .*uploadType=media"
+    remote.write("block/x", [content], if_absent=True)
+    # A resumable upload to Cloud Storage has a session that knows what arrived.
+    assert bucket.lost == "" or (content == LARGE and remote.where.startswith("gs:"))
+    bucket.lost = ""
+    assert bucket.objects["block/x"] == content
+    with pytest.raises(ObjectExists):
+        remote.write("block/x", [content], if_absent=True)
+
+
+@pytest.mark.parametrize("content", [b"ours", LARGE], ids=["small", "large"])
+def test_what_another_one_wrote_meanwhile_is_a_conflict(remote: Store, bucket: Bucket, content: bytes) -> None:
+    bucket.objects["block/x"] = b"theirs"
+    bucket.passing = [503]
+    with pytest.raises(ObjectExists):
+        remote.write("block/x", [content], if_absent=True)
+    assert bucket.objects["block/x"] == b"theirs"
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_failure_that_does_not_pass_ends(remote: Store, bucket: Bucket, status: int) -> None:
     bucket.fail = status
