@@ -50,11 +50,11 @@ OPERATION = "migrate"
 #: read and hashed while the source is paused, and bytes of objects per second of a modest store.
 KEY_RATE, COMPARE_RATE, OBJECT_RATE = 2_000, 4_000, 50 << 20
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
-_PAUSE_OVERHEAD = 8.0
+PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
 _CLOSE_REVISIONS, _CLOSE_SECONDS = 1000, 5.0
 _PASSES = 10
-_DRAIN = 5.0  # seconds
+DRAIN = 5.0  # seconds
 _POLL = 0.2
 
 
@@ -127,7 +127,7 @@ class Plan:
     def pause(self) -> float:
         """About how long the source is paused before the target has started."""
         keys = self.keys.keys / COMPARE_RATE if self.keys else 0.0
-        return _PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
+        return PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
 
     def lines(self) -> list[str]:
         """Return the plan for people."""
@@ -431,7 +431,7 @@ class Migrator:
                     self._pause()
                     work.objects_pass(passes)
                     # What it has not seen by then is listed, which takes longer the more there is.
-                    follower.drain(_DRAIN)
+                    follower.drain(DRAIN)
         with self._back():
             self._progress.stage("compare", "metadata of both sides")
             if not plan.copied:
