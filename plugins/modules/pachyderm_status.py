@@ -129,6 +129,11 @@ status:
     stand_in:
       description: Whether pachd is the test double that stands in where no registry answers.
       type: bool
+    restores:
+      description:
+        - The backup of a restore that is C(unfinished) and the C(step) that it is at, empty where there is none.
+        - The ids of restores whose other state is C(set_aside) on etcd's volumes, and C(since) when.
+      type: dict
     backups:
       description:
         - How the backups are, null where no store is named. C(sound) is false where none is verified, the newest

@@ -19,7 +19,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Cl
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster import sandbox as module
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.sandbox import Sandbox
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, interfaces and mounts need root")
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, interfaces and mounts need root"),
+]
 
 SUBNET = ipaddress.IPv4Network("198.18.254.0/29")
 PODS = ipaddress.IPv4Network("10.244.0.0/16")

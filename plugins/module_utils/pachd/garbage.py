@@ -130,7 +130,7 @@ def plan(live: Live, pachd: Pachd, progress: Progress, memory: int = 0) -> Plan:
     progress.stage("list the objects")
     listing = live.listing()
     sizes = sizes_of(listing)
-    infos = pipelines.infos(pachd)
+    infos = pachd.pipeline_infos()
     with live.state(listing) as state:
         progress.stage("find what is kept")
         commits = _commits(state)
@@ -312,7 +312,7 @@ def _pace(state: State, sizes: dict[str, int]) -> float:
 
 
 def _states(pachd: Pachd) -> dict[str, str]:
-    return {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+    return {info.pipeline.name: shown.pipeline(info)["state"] for info in pachd.pipeline_infos()}
 
 
 def _runs(info: Any) -> bool:
