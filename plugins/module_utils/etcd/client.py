@@ -263,6 +263,8 @@ class EtcdClient:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
+            # A snapshot has 32 messages per MiB, and handing each from one thread to another takes longer than it does.
+            ("SingleThreadedUnaryStream", 1),
             # The default waits up to two minutes before it tries a server again that was away.
             ("grpc.initial_reconnect_backoff_ms", 200),
             # However slow it is: this is also how long one attempt may take.
