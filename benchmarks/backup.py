@@ -30,13 +30,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _common import TESTS, clear, environment, timed
+from _common import ROOT, clear, environment, timed
+
+COLLECTIONS = str(ROOT / ".cache" / "collections" / "ansible_collections")
 
 BACK_UP = """
-import resource, sys
-sys.path[:0] = {tests!r}
-from conftest import pytest_configure
-pytest_configure()
+import resource, sys, types
+# As ansible hands a module its collection: no loader, and none of the tests' libraries.
+package = sys.modules["ansible_collections"] = types.ModuleType("ansible_collections")
+package.__path__ = [{collections!r}]
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import newest, open_set
@@ -128,7 +130,7 @@ class Bench:
         """Back up, or verify, in a process of its own."""
         values = {each: getattr(self.server, each) for each in ("region", "address", "key", "secret")}
         script = BACK_UP.format(
-            tests=TESTS, etcd=self.etcd, source=str(source), location=location, verified=verified, **values
+            collections=COLLECTIONS, etcd=self.etcd, source=str(source), location=location, verified=verified, **values
         )
         with Largest(self.place / "tmp") as largest:
             out = self.run(sys.executable, "-c", script)

@@ -9,7 +9,7 @@ import datetime as dt
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import google.auth.compute_engine
 import pytest
@@ -26,6 +26,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import ROOT, Spelling, key_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
+from doubles import locks
 from doubles.applying import ApplyingKube
 from doubles.buckets import Bucket, served
 from doubles.kube import installation as objects_of
@@ -33,28 +34,13 @@ from doubles.processes import Installation
 from google.auth.credentials import AnonymousCredentials
 
 
-class Unlocked:
-    """In place of the lock, which has tests of its own; notes that it was taken."""
-
-    taken: ClassVar[list[str]] = []
-
-    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
-        self.taken.append(f"{operation} in {namespace}, {wait}")
-
-    def __enter__(self) -> Unlocked:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        return
-
-    def check(self) -> None:
-        return
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return locks.noted(monkeypatch, garbage)
 
 
 @pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(garbage, "Lock", Unlocked)
-    Unlocked.taken = []
+def kube(lock: list[str]) -> Any:
     return ApplyingKube(objects_of("ns"))
 
 
@@ -109,7 +95,7 @@ def contents(pachd: Pachd) -> dict[str, bytes]:
 
 
 def test_what_was_deleted_is_freed_and_nothing_else(
-    kube: Any, pachd: tuple[Pachd, Installation], bucket: Bucket
+    kube: Any, lock: list[str], pachd: tuple[Pachd, Installation], bucket: Bucket
 ) -> None:
     connection, processes = pachd
     for name in ("kept", "gone"):
@@ -153,9 +139,10 @@ def test_what_was_deleted_is_freed_and_nothing_else(
         assert contents(connection) == truth
         assert not garbage.collect(kube, live, connection, wishes, Progress(), write=True).collected
     assert garbage.stopped(kube, "ns") == []
-    assert Unlocked.taken[0] == "garbage collection in ns, 0.0"
+    assert lock[0] == "garbage collection ns 0"
 
 
+@pytest.mark.usefixtures("lock")
 def test_a_bucket_with_reversed_keys(kube: Any, root: Path, tmp_path: Path, bucket: Bucket) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()

@@ -15,14 +15,15 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BackupError, EtcdError, PachopsError, StorageError
-from ..etcd.client import EtcdClient
+from ..etcd.client import EtcdClient, KvHash
 from ..etcd.snapshot import SnapshotStream
 from ..pachd.records import COLLECTIONS, SINGLE_KEYS, collection
 from ..progress import Progress
@@ -31,7 +32,6 @@ from ..stores.keys import ROOT, Spelling
 from . import index
 from .crypt import Cipher, Keyring
 from .index import IndexEntry
-from .lock import Lock
 from .manifest import (
     AGE,
     CLUSTER,
@@ -48,9 +48,12 @@ from .manifest import (
     make_id,
     utc,
 )
-from .objects import Copied, Copier, Listing, list_source
+from .objects import Copied, Copier, Listing, list_source, matched
 from .sets import RUNNING, OpenedSet, newest, set_path
 from .streams import Count, ahead, compressed, large
+
+if TYPE_CHECKING:
+    from .lock import Lock
 
 #: What is counted for the manifest, by key or prefix.
 COUNTED = (
@@ -201,16 +204,13 @@ class _Backup:
             return None
         return OpenedSet(self._store, manifest) if manifest else None
 
-    @cached_property
-    def _entries(self) -> dict[str, IndexEntry]:
-        """The objects of the newest complete set; none where its index is damaged."""
-        if self._previous is None:
-            return {}
+    def _matched(self, listing: Listing) -> Sequence[IndexEntry | None]:
+        """Return what the newest complete set has of each object; nothing where its index is damaged."""
         try:
-            return {each.name: each for each in self._previous.index()}
+            return matched(listing.objects, self._previous.index() if self._previous else ())
         except BackupError as error:
             self._progress.note(str(error))
-            return {}
+            return matched(listing.objects, ())
 
     def _copier(self, spelling: Spelling) -> Copier:
         return Copier(
@@ -237,17 +237,18 @@ class _Backup:
         return listing
 
     def _plan(self, proven: Callable[[Store, str], str]) -> Outcome:
-        previous, entries = self._previous, self._entries
+        previous = self._previous
         listing = self._list()
         new = list(listing.objects)
         if listing.spelling is not None:
             copier = self._copier(listing.spelling)
-            new = [each for each in new if not copier.unchanged(each, entries.get(each.key))]
+            pairs = zip(new, self._matched(listing), strict=True)
+            new = [each for each, old in pairs if not copier.unchanged(each, old)]
         same = (
             previous is not None
             and self._wishes.if_changed
             and not new
-            and len(entries) == len(listing.objects)
+            and previous.manifest.objects.count == len(listing.objects)
             and previous.manifest.etcd.revision == self._revision
             and proven(self._store, self._cluster_id) == previous.manifest.id
         )
@@ -320,7 +321,7 @@ class _Backup:
         if listing.spelling is None:
             return Copied()
         self._progress.stage("copy objects", f"{len(listing.objects)} objects")
-        return self._copier(listing.spelling).run(listing.objects, self._entries, self._progress)
+        return self._copier(listing.spelling).run(listing.objects, self._matched(listing), self._progress)
 
     def _publish(self, manifest: Manifest) -> None:
         self._progress.stage("publish")
@@ -353,8 +354,7 @@ class _Backup:
                 before = self._etcd.hash_kv(self._revision)
                 counts = {each: self._etcd.count(each.encode(), self._revision) for each in COUNTED}
                 keys = self._etcd.count(b"", self._revision)
-                written = self._write(SNAPSHOT, self._stream(), again=attempt > 1)
-                after = self._etcd.hash_kv(self._revision)
+                written, after = self._stream(again=attempt > 1)
             except EtcdError as error:
                 if "compacted" not in error.why or attempt == _SNAPSHOTS:
                     raise
@@ -371,22 +371,43 @@ class _Backup:
             ), written
         raise AssertionError("the loop returns or raises")
 
-    def _stream(self) -> Iterable[bytes]:
-        stream = SnapshotStream(self._etcd.snapshot_messages(), self._etcd.endpoint)
-        for chunk in stream:
-            self._progress.update(stream.done, stream.total, "bytes")
-            yield chunk
+    def _stream(self, *, again: bool) -> tuple[SetFile, KvHash | None]:
+        """Write the snapshot, and return what etcd hashed meanwhile.
 
-    def _write(self, name: str, chunks: Iterable[bytes], *, encrypt: bool = True, again: bool = False) -> SetFile:
-        cipher = self._cipher if encrypt else None
-        raw, stored = Count(), Count()
-        content: Iterable[bytes] = compressed(raw(ahead(large(chunks))))
-        if cipher:
-            content = cipher.encrypt(content)
-        name += AGE if cipher else ""
+        etcd has fixed what it sends before it sends anything, so the hash may be asked for with the first chunk.
+        """
+        stream = SnapshotStream(self._etcd.snapshot_messages(), self._etcd.endpoint)
+        asked: list[Future[KvHash | None]] = []
+
+        def chunks() -> Iterator[bytes]:
+            for chunk in stream:
+                if not asked:
+                    asked.append(beside.submit(self._etcd.hash_kv, self._revision))
+                self._progress.update(stream.done, stream.total, "bytes")
+                yield chunk
+
+        with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
+            # What checks the stream has its digest already.
+            name, stored = self._put(SNAPSHOT, ahead(large(chunks())), again=again)
+            return SetFile(name, stored.size, stored.sha256, stream.done, stream.sha256), asked[0].result()
+
+    def _write(self, name: str, chunks: Iterable[bytes], *, encrypt: bool = True) -> SetFile:
+        raw = Count()
+        name, stored = self._put(name, raw(ahead(large(chunks))), encrypt=encrypt)
+        return SetFile(name, stored.size, stored.sha256, raw.size, raw.sha256)
+
+    def _put(
+        self, name: str, chunks: Iterable[bytes], *, encrypt: bool = True, again: bool = False
+    ) -> tuple[str, Count]:
+        """Write one file of the set, and return its name there and what was stored."""
+        stored = Count()
+        content: Iterable[bytes] = compressed(chunks)
+        if self._cipher and encrypt:
+            content = self._cipher.encrypt(content)
+            name += AGE
         self._store.write(self._base + name, stored(content), if_absent=not again)
         self._written.insert(0, self._base + name)
-        return SetFile(name, stored.size, stored.sha256, raw.size, raw.sha256)
+        return name, stored
 
 
 def _yaml(document: Mapping[str, Any]) -> bytes:

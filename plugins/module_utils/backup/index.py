@@ -14,6 +14,8 @@ encrypted.  Names and digests are no secret: the names of ``object/`` are digest
 
 from __future__ import annotations
 
+import bisect
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -21,10 +23,11 @@ from urllib.parse import unquote
 from ..errors import BackupError
 
 HEADER = b"# pachops.pachyderm objects 1\n"
+_DIGEST, _ROW = 16, 24
 _ESCAPES = str.maketrans({each: f"%{ord(each):02X}" for each in "%\t\n\r"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexEntry:
     """One object of a backup.
 
@@ -79,7 +82,12 @@ def load(chunks: Iterable[bytes], where: str) -> Iterator[IndexEntry]:
         try:
             fields = line.decode().removesuffix("\n").split("\t")
             stored_sha256, stored_size, key, name, token, sha256, size = fields
-            entry = IndexEntry(unquote(name), int(size), sha256, unquote(token), key, int(stored_size), stored_sha256)
+            name, content = unquote(name), int(size)
+            # What is the same is kept once: there may be millions of entries.
+            key = name if key == name else key
+            same = sha256 == stored_sha256 and int(stored_size) == content
+            stored = (content, sha256) if same else (int(stored_size), stored_sha256)
+            entry = IndexEntry(name, content, sha256, unquote(token), key, *stored)
         except ValueError as error:
             raise _damaged(where, number, str(error)) from error
         encoded = entry.name.encode()
@@ -87,6 +95,39 @@ def load(chunks: Iterable[bytes], where: str) -> Iterator[IndexEntry]:
             raise _damaged(where, number, "the line is cut short or out of order")
         before = encoded
         yield entry
+
+
+class Sizes:
+    """The sizes of many objects by their names, in 24 bytes each."""
+
+    def __init__(self, sizes: Iterable[tuple[str, int]]) -> None:
+        rows = sorted(_digest(name) + size.to_bytes(_ROW - _DIGEST, "big") for name, size in sizes)
+        self._count = len(rows)
+        self._rows = b"".join(rows)
+        self._added: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __setitem__(self, name: str, size: int) -> None:
+        self._added[name] = size
+
+    def get(self, name: str) -> int | None:
+        """Return the size of an object, None where there is none of this name."""
+        if name in self._added:
+            return self._added[name]
+        wanted = _digest(name)
+        at = bisect.bisect_left(range(self._count), wanted, key=self._digest_at)
+        if at == self._count or self._digest_at(at) != wanted:
+            return None
+        return int.from_bytes(self._rows[at * _ROW + _DIGEST : (at + 1) * _ROW], "big")
+
+    def _digest_at(self, number: int) -> bytes:
+        return self._rows[number * _ROW : number * _ROW + _DIGEST]
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=_DIGEST).digest()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ is never replaced, because earlier backups may need it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import BackupError, StorageError
@@ -21,7 +21,7 @@ from ..stores import parallel
 from ..stores.base import ObjectExists, ObjectMissing, Store, StoredObject
 from ..stores.keys import ROOT, Spelling, artifact_of, key_of, name_of
 from .crypt import Cipher
-from .index import IndexEntry, escaped
+from .index import IndexEntry, Sizes, escaped
 from .manifest import AGE, ObjectTotals
 from .sets import object_key
 from .streams import Count
@@ -77,7 +77,7 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
             fix="Keep the objects of one installation only, in one spelling (on S3: the REVERSE setting).",
         )
     for spelling, objects in found.items():
-        return Listing(spelling, tuple(sorted(objects, key=lambda each: each.key.encode())), foreign, tuple(artifacts))
+        return Listing(spelling, tuple(sorted(objects, key=lambda each: each.key)), foreign, tuple(artifacts))
     return Listing(None, (), foreign, tuple(artifacts))
 
 
@@ -127,7 +127,7 @@ class Copier:
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._suffix = AGE if cipher else ""
         base = object_key(cluster_id)
-        self._existing = {each.key[len(base) :]: each.size for each in store.list(base)}
+        self._existing = Sizes((each.key[len(base) :], each.size) for each in store.list(base))
 
     def unchanged(self, item: StoredObject, old: IndexEntry | None) -> bool:
         """Return whether the last backup's copy of an object is what the source has."""
@@ -139,29 +139,25 @@ class Copier:
         )
 
     def run(
-        self, objects: Iterable[StoredObject], previous: Mapping[str, IndexEntry], progress: Progress | None = None
+        self, objects: Sequence[StoredObject], previous: Sequence[IndexEntry | None], progress: Progress | None = None
     ) -> Copied:
         """Copy what is new, and return the entries of all objects in the order of their names.
 
-        :param previous: the entries of the last backup by name.
+        :param previous: what the last backup had of each, as :func:`matched` returns it.
         :raises StorageError: when either store refuses.
         :raises BackupError: when something vanished that only garbage collection deletes.
         """
         progress = progress or Progress("")
-        listed = list(objects)
-        total = sum(each.size for each in listed)
+        total = sum(each.size for each in objects)
         copied = Copied()
-        new: list[StoredObject] = []
-        for item in listed:
-            old = previous.get(item.key)
+        new: list[tuple[StoredObject, IndexEntry | None]] = []
+        for item, old in zip(objects, previous, strict=True):
             if old is not None and self.unchanged(item, old):
                 copied.entries.append(old)
             else:
-                new.append(item)
-        done = total - sum(each.size for each in new)
-        for item, entry, size in parallel.each(
-            lambda item: self._copy(item, previous.get(item.key)), new, self._workers
-        ):
+                new.append((item, old))
+        done = total - sum(item.size for item, _old in new)
+        for item, entry, size in parallel.each(lambda pair: self._copy(*pair), new, self._workers):
             done += item.size
             progress.update(done, total, "bytes")
             if entry is None:
@@ -178,7 +174,7 @@ class Copier:
                 why=f"{len(collected)} objects are gone since the store was listed, which only garbage collection does",
                 fix="Back up again when garbage collection has ended.",
             )
-        copied.entries.sort(key=lambda each: each.name.encode())
+        copied.entries.sort(key=_name)
         return copied
 
     def _usable(self, old: IndexEntry) -> bool:
@@ -252,7 +248,7 @@ class Copier:
 
     def _holds(self, key: str, data: bytes) -> bool:
         """Return whether what is there is ``data``; of something encrypted nobody knows."""
-        if self._cipher or self._existing.get(key, len(data)) != len(data):
+        if self._cipher or self._existing.get(key) not in (None, len(data)):
             return False
         return b"".join(self._store.read(object_key(self._cluster_id, key))) == data
 
@@ -263,4 +259,33 @@ class Copier:
     def _entry(self, item: StoredObject, key: str, content: Count, stored: Count) -> IndexEntry:
         # What is still being written in the source has another size than the listing said, and soon another token.
         token = item.token if content.size == item.size else ""
-        return IndexEntry(item.key, content.size, content.sha256, token, key, stored.size, stored.sha256)
+        entry = IndexEntry(item.key, content.size, content.sha256, token, key, stored.size, stored.sha256)
+        return _shared(entry, item)
+
+
+def matched(objects: Sequence[StoredObject], entries: Iterable[IndexEntry]) -> list[IndexEntry | None]:
+    """Return for each object what the last backup had under its name; both are in the order of names."""
+    found: list[IndexEntry | None] = []
+    source = iter(entries)
+    entry = next(source, None)
+    for item in objects:
+        # Text is in the order of its bytes in UTF-8.
+        while entry is not None and entry.name < item.key:
+            entry = next(source, None)
+        found.append(_shared(entry, item) if entry is not None and entry.name == item.key else None)
+    for _unused in source:
+        pass  # damage of an index shows at its end
+    return found
+
+
+def _shared(entry: IndexEntry, item: StoredObject) -> IndexEntry:
+    """Return the entry with no text twice that it has in common with the object, or twice itself."""
+    token = item.token if entry.token == item.token else entry.token
+    key = item.key if entry.key == item.key else entry.key
+    same = (entry.stored_size, entry.stored_sha256) == (entry.size, entry.sha256)
+    stored = (entry.size, entry.sha256) if same else (entry.stored_size, entry.stored_sha256)
+    return IndexEntry(item.key, entry.size, entry.sha256, token, key, *stored)
+
+
+def _name(entry: IndexEntry) -> str:
+    return entry.name

@@ -14,8 +14,6 @@ the form for people who have none of this code.
 
 from __future__ import annotations
 
-import bisect
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -28,7 +26,7 @@ from . import index
 from .crypt import Decipher, Keyring
 from .index import IndexEntry
 from .manifest import AGE, CLUSTER, INDEX, MANIFEST, SNAPSHOT, Manifest, SetFile, is_cluster_id, load, parse_id
-from .streams import Count, decompressed
+from .streams import Count, ahead, decompressed
 
 __all__ = [
     "IndexEntry",
@@ -43,7 +41,6 @@ __all__ = [
 
 #: Written before anything else of a set, removed after its manifest: who makes it, and since when.
 RUNNING = "running.json"
-_DIGEST = 16
 
 
 def set_path(cluster_id: str, backup_id: str = "") -> str:
@@ -166,11 +163,12 @@ class OpenedSet:
         """
         entry = self.manifest.file(name)
         where = f"{self.where}/{entry.name}"
-        chunks = self.stored(entry)
+        # Reading, unpacking and hashing each have a thread: the libraries let go of Python's lock meanwhile.
+        chunks = ahead(self.stored(entry))
         if entry.name.endswith(AGE):
             chunks = self.decipher.decrypt(chunks, where)
         raw = Count()
-        yield from raw(decompressed(chunks, where))
+        yield from raw(ahead(decompressed(chunks, where)))
         _compare(where, "content", raw, entry.raw_size, entry.raw_sha256)
 
     def stored(self, entry: SetFile) -> Iterator[bytes]:
@@ -224,17 +222,15 @@ class _BackupObjects(Store):
     def __init__(self, opened: OpenedSet) -> None:
         self._opened = opened
         self._suffix = AGE if opened.manifest.encryption else ""
-        # A digest of each name instead of the name: 16 bytes per object, however many there are.
-        digests = []
         self._others: dict[str, str] = {}
-        for each in opened.index():
-            digests.append(_digest(each.name))
+        self._sizes = index.Sizes(self._read_index())
+        self.where = opened.where
+
+    def _read_index(self) -> Iterator[tuple[str, int]]:
+        for each in self._opened.index():
             if each.key != each.name + self._suffix:
                 self._others[each.name] = each.key
-        digests.sort()
-        self._digests = b"".join(digests)
-        self._count = len(digests)
-        self.where = opened.where
+            yield each.name, each.size
 
     def _key(self, name: str) -> str:
         if not self.exists(name):
@@ -243,12 +239,7 @@ class _BackupObjects(Store):
         return object_key(self._opened.manifest.cluster_id, key)
 
     def exists(self, key: str) -> bool:
-        wanted = _digest(key)
-        at = bisect.bisect_left(range(self._count), wanted, key=self._digest_at)
-        return at < self._count and self._digest_at(at) == wanted
-
-    def _digest_at(self, number: int) -> bytes:
-        return self._digests[number * _DIGEST : (number + 1) * _DIGEST]
+        return key in self._sizes
 
     def read(self, key: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
         stored = self._key(key)
@@ -268,10 +259,6 @@ class _BackupObjects(Store):
 
     def delete(self, key: str) -> None:
         raise BackupError("a backup is never changed", where=f"{self.where}: {key}")
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=_DIGEST).digest()
 
 
 def _part(chunks: Iterator[bytes], offset: int, size: int | None) -> Iterator[bytes]:

@@ -109,7 +109,7 @@ def verify(
         with restore.private_directory(run.options.workdir) as directory:
             _check_restore(run, programs, directory)
             if level == "deep" and not run.findings:
-                run.timed("deep", lambda: _check_deep(run, directory / "etcd.snapshot"))
+                run.timed("deep", lambda: _check_deep(run, restore.database(directory / "data")))
     run.figures["seconds"] = round(time.monotonic() - began, 3)
     run.tools["python"] = platform.python_version()
     return Verification(
@@ -177,7 +177,7 @@ def _check_restore(run: _Run, programs: restore.Programs, directory: Path) -> No
     data = directory / "data"
     try:
         run.timed("read the snapshot", lambda: _fetch(run, directory))
-        run.timed("restore", lambda: restore.restore_snapshot(programs, directory / "etcd.snapshot", data))
+        run.timed("restore", lambda: _restore(programs, directory, data))
         run.progress.stage("etcd", "booting")
         began = time.monotonic()
         with restore.booted(programs, data) as client:
@@ -203,6 +203,13 @@ def _check_restore(run: _Run, programs: restore.Programs, directory: Path) -> No
         run.wrong([str(error)])
     except BackupError as error:
         run.wrong([str(error)])
+
+
+def _restore(programs: restore.Programs, directory: Path, data: Path) -> None:
+    snapshot = directory / "etcd.snapshot"
+    restore.restore_snapshot(programs, snapshot, data)
+    # Its content is in the data now; what is gone need not be written to the disk.
+    snapshot.unlink()
 
 
 def _fetch(run: _Run, directory: Path) -> None:
@@ -276,10 +283,10 @@ def _check_records(run: _Run, client: EtcdClient) -> None:
     run.figures["records"] = counts
 
 
-def _check_deep(run: _Run, snapshot: Path) -> None:
+def _check_deep(run: _Run, database: Path) -> None:
     objects = Objects(run.opened.objects, Spelling.DIRECTORY)
     try:
-        with State.open(snapshot, objects, run.opened.manifest.etcd.revision) as state:
+        with State.open(database, objects, run.opened.manifest.etcd.revision) as state:
             result = deep.verify(state, workers=run.options.workers, progress=run.progress)
     except EtcdError as error:
         run.wrong([str(error)])

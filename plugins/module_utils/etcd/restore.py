@@ -202,6 +202,11 @@ def restore_snapshot(programs: Programs, snapshot: Path, data: Path) -> None:
         raise EtcdError("etcd's own tool cannot restore the snapshot", where=str(snapshot), why=_reason(result.stdout))
 
 
+def database(data: Path) -> Path:
+    """Return the database in a data directory, to be read when no etcd runs on it."""
+    return data / "member" / "snap" / "db"
+
+
 def _reason(output: str) -> str:
     """Return the line that says most: a panic or an error, else the last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -242,6 +247,9 @@ def _booted(programs: Programs, data: Path, sockets: Path, timeout: float) -> It
         # The default quota would raise an alarm on a database larger than 2 GiB.
         f"--quota-backend-bytes={64 << 30}",
         *(["--unsafe-no-fsync"] if programs.release >= (3, 5) else []),
+        # Alone it is elected after a few heartbeats, and nobody waits for them.
+        "--heartbeat-interval=10",
+        "--election-timeout=100",
     ]
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(data.parent)}
     with log.open("wb") as output:

@@ -22,7 +22,10 @@ _VARINT = 0  # the wire type; the messages have no other but length-delimited fi
 
 
 class SnapshotStream:
-    """Iterates over the chunks of a snapshot; ``total`` and ``done`` are for progress, in bytes."""
+    """Iterates over the chunks of a snapshot; ``total`` and ``done`` are for progress, in bytes.
+
+    ``sha256`` is that of the whole, trailer included, in hex, and empty before the end.
+    """
 
     def __init__(self, messages: Iterable[bytes], where: str) -> None:
         """:param messages: encoded ``etcdserverpb.SnapshotResponse`` messages, as they arrive.
@@ -32,6 +35,7 @@ class SnapshotStream:
         self._where = where
         self.total: int | None = None
         self.done = 0
+        self.sha256 = ""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the chunks, the trailer last.
@@ -64,6 +68,8 @@ class SnapshotStream:
             raise self._damaged(
                 size, f"the SHA-256 of the bytes received is {digest.hexdigest()}, etcd sent {trailer.hex()}"
             )
+        digest.update(trailer)
+        self.sha256 = digest.hexdigest()
         yield trailer
 
     def _damaged(self, at: int, why: str) -> EtcdError:

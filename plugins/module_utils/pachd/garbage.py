@@ -196,7 +196,7 @@ def collect(
             return Result(found, before, before)
         if found.endangered:
             raise _refusal(found)
-        kube.apply(record_object(namespace, RECORD, {"stopped": json.dumps([*found.running])}))
+        _record(kube, namespace, found.running)
         begun = time.monotonic()
         try:
             _freeze(kube, live, pachd, found.running, wishes.timeout, progress, sleep)
@@ -357,6 +357,10 @@ def _settle(live: Live, wait: float, progress: Progress, sleep: Callable[[float]
             )
         progress.update(detail=f"waiting: {busy[0]}")
         sleep(_POLL)
+
+
+def _record(kube: Kube, namespace: str, names: Sequence[str]) -> None:
+    kube.apply(record_object(namespace, RECORD, {"stopped": json.dumps([*names])}))
 
 
 def _freeze(

@@ -29,8 +29,8 @@ class ObjectMissing(StorageError):
 class ObjectExists(StorageError):
     """A write that was to happen only where nothing is found something there; nothing was written.
 
-    Stores raise it only where that was not their own doing: an answer that got lost on the way makes them try again, and
-    then they may find what their first attempt has written.
+    Stores raise it only where that was not their own doing: an answer that got lost on the way makes them try again,
+    and then they may find what their first attempt has written.
     """
 
 
@@ -38,7 +38,7 @@ class ObjectLocked(StorageError):
     """The store keeps the object until a date or while it is held, whoever asks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One listed object; ``size`` in bytes.
 

@@ -14,6 +14,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import gar
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.modules import pachyderm_garbage_collect
+from doubles import locks
 from doubles.applying import ApplyingKube
 from doubles.kube import worker
 from python_pachyderm.proto.pps import pps_pb2 as pps
@@ -93,8 +94,7 @@ class World:
             origin=SimpleNamespace(store=SimpleNamespace(where="store")),
             listing=lambda: listing,
         )
-        lock = SimpleNamespace(check=lambda: None, __enter__=None)
-        monkeypatch.setattr(garbage, "Lock", lambda *_arguments, **_options: _Entered(lock))
+        locks.noted(monkeypatch, garbage)
         monkeypatch.setattr(garbage, "_busy", lambda _live: [])
         monkeypatch.setattr(garbage, "plan", lambda *_arguments: planned(self.pachd, **self.parts))
         monkeypatch.setattr(garbage, "_still_safe", lambda _live, _pachd, found, *_rest: found)
@@ -105,17 +105,6 @@ class World:
         return garbage.collect(
             self.kube, self.live, self.pachd, wanted, Progress(), write=True, sleep=lambda _seconds: None
         )
-
-
-class _Entered:
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> Any:
-        return self._lock
-
-    def __exit__(self, *_error: object) -> None:
-        return
 
 
 @pytest.fixture
