@@ -236,6 +236,25 @@ def test_what_others_deployed_is_moved_and_comes_back(
     ]
 
 
+def test_a_source_that_writes_on_while_it_is_backed_up_is_seen(api: Movable, source: EtcdClient) -> None:
+    """Offline migration pauses, backs up, and asks once more: who starts pachd meanwhile has written since."""
+    before = source.status().revision
+    assert api.migrator().pause(check=True).changed
+    assert api.runs(OLD)
+    assert api.migrator().pause().changed
+    assert not api.runs(OLD)
+    assert not api.migrator().pause(check=True).changed
+    assert not api.migrator().pause().changed
+    deployment = api.stored(quiesce.pachd_ref(OLD))
+    deployment["spec"]["replicas"] = 1  # as a GitOps controller or a user does
+    api.put(deployment)
+    api.reconcile()
+    assert api.migrator().pause(check=True).changed
+    assert api.migrator().undo().state == "undone"
+    check_before(api)
+    assert source.status().revision == before
+
+
 def test_two_at_once_are_refused(api: Movable) -> None:
     with api.migrator()._locks(0), pytest.raises(Exception, match="another operation holds"):
         api.migrator().migrate()
