@@ -30,10 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-COLLECTIONS = str(ROOT / ".cache" / "collections" / "ansible_collections")
-TESTS = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
-sys.path[:0] = TESTS
+from _common import COLLECTIONS, clear, environment, timed
 
 BACK_UP = """
 import resource, sys, types
@@ -117,28 +114,12 @@ class Bench:
         for folder in ("tmp", "work", "empty"):
             (place / folder).mkdir()
         for bucket in ("ours", "theirs"):
-            (place / "s3" / "buckets" / bucket).mkdir()
-        self.environment = {
-            **os.environ,
-            "TMPDIR": str(place / "tmp"),
-            "AWS_ACCESS_KEY_ID": server.key,
-            "AWS_SECRET_ACCESS_KEY": server.secret,
-            "AWS_REGION": server.region,
-            "ETCDCTL_API": "3",
-            "RCLONE_CONFIG": "/dev/null",
-            "RCLONE_CONFIG_S_TYPE": "s3",
-            "RCLONE_CONFIG_S_PROVIDER": "Other",
-            "RCLONE_CONFIG_S_ENDPOINT": server.address,
-            "RCLONE_CONFIG_S_REGION": server.region,
-            "RCLONE_CONFIG_S_ACCESS_KEY_ID": server.key,
-            "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": server.secret,
-        }
+            self.clear(bucket)
+        self.environment = {**environment(server), "TMPDIR": str(place / "tmp"), "ETCDCTL_API": "3"}
 
     def timed(self, row: Row, side: str, action: Callable[[], object]) -> None:
         """Note how long ``action`` took, and say so."""
-        begun = time.monotonic()
-        action()
-        seconds = time.monotonic() - begun
+        seconds = timed(action)
         getattr(row, side).append(seconds)
         load = os.getloadavg()[0]
         print(f"round {len(getattr(row, side))}: {row.what}: {side}: {seconds:.1f} s (load {load:.1f})", flush=True)
@@ -165,10 +146,8 @@ class Bench:
         return done.stdout
 
     def clear(self, bucket: str) -> None:
-        """Empty a bucket behind the server's back, so that disks do not fill up."""
-        for part in ("buckets", "metadata"):
-            shutil.rmtree(self.place / "s3" / part / bucket, ignore_errors=True)
-        (self.place / "s3" / "buckets" / bucket).mkdir()
+        """Make or empty a bucket."""
+        clear(self.place / "s3", bucket)
 
     def bench_etcd(self, mib: int) -> None:
         """Time the way to S3, and the verification of what is there."""

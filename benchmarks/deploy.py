@@ -28,11 +28,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _common import KUBECONFIG, ROOT
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
-ROOT = Path(__file__).resolve().parent.parent
 COLLECTIONS = ROOT / ".cache" / "collections"
-OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 
 
 class Bench:
@@ -111,7 +110,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG", OWN_KUBECONFIG))
+    parser.add_argument("--kubeconfig", default=KUBECONFIG)
     parser.add_argument("--images", type=json.loads, default={"etcd": "docker.io/pachyderm/etcd:v3.5.35"})
     options = parser.parse_args()
     _AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()  # noqa: SLF001 - there is no public way

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Migration against the tools that users have, on the same data, servers and machine, in one run.
 
-Usage: benchmarks/run migrate.py [--runs 5] [--keys 200000] [--objects 20000] [--object-kb 20]
+    python benchmarks/migrate.py [--runs 5] [--keys 200000] [--objects 20000] [--object-kb 20]
                                  [--only keys|pause|objects]
 
 * keys: all of an etcd's keys into another etcd, against ``etcdctl make-mirror``, which is timed until it has them all.
@@ -25,27 +25,19 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+from _common import clear, environment, timed
+
 PFS, PPS = b"pachyderm/1.7.0/pachyderm_pfs/", b"pachyderm/1.7.0/pachyderm_pps/"
 REPOS = 12
 SYNCING = ("--max-request-bytes", "52428800", "--quota-backend-bytes", str(8 << 30))
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Return how many seconds ``action`` took."""
-    begun = time.monotonic()
-    action()
-    return time.monotonic() - begun
 
 
 def fill(etcd: Any, keys: int) -> None:
@@ -193,42 +185,25 @@ def bench_objects(place: Path, server: Any, options: argparse.Namespace) -> None
     from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 
     access = Access(region=server.region, endpoint=server.address, access_key=server.key, secret_key=server.secret)
-    environment = {
-        **os.environ,
-        "AWS_ACCESS_KEY_ID": server.key,
-        "AWS_SECRET_ACCESS_KEY": server.secret,
-        "AWS_REGION": server.region,
-        "RCLONE_CONFIG_S_TYPE": "s3",
-        "RCLONE_CONFIG_S_PROVIDER": "Other",
-        "RCLONE_CONFIG_S_ENDPOINT": server.address,
-        "RCLONE_CONFIG_S_REGION": server.region,
-        "RCLONE_CONFIG_S_ENV_AUTH": "true",
-        "RCLONE_CONFIG": "/dev/null",
-    }
+    variables = environment(server)
     rclone = shutil.which("rclone")
-    buckets = place / "s3" / "buckets"
     source = open_location("s3://source", access)
     for number in range(options.objects):
         source.write(key_of(f"block/{number:032x}", Spelling.PLAIN), [os.urandom(options.object_kb * 1000)])
     times: dict[str, list[float]] = {"server-side": [], "through": [], "rclone": [], "rclone through": []}
 
-    def clear() -> None:
-        for part in ("buckets", "metadata"):
-            shutil.rmtree(place / "s3" / part / "target", ignore_errors=True)
-        (buckets / "target").mkdir()
-
     for _unused in range(options.runs):
         for way in ("server-side", "through"):
-            clear()
+            clear(place / "s3", "target")
             target = open_location("s3://target", access)
             if way == "through":
                 target.copy_from = lambda *_arguments: False
             move = ObjectMigration(Place(source, Spelling.PLAIN), Place(target, Spelling.REVERSED))
             times[way].append(timed(move.copy))
         for way, more in (("rclone", []), ("rclone through", ["--disable", "copy"])) if rclone else ():
-            clear()
+            clear(place / "s3", "target")
             command = [rclone, "copy", *more, "s:source", "s:target"]
-            times[way].append(timed(lambda c=command: subprocess.run(c, env=environment, check=True)))
+            times[way].append(timed(lambda c=command: subprocess.run(c, env=variables, check=True)))
     title = f"{options.objects} objects of {options.object_kb} KB, re-keyed"
     for mine, other in (("server-side", "rclone"), ("through", "rclone through")):
         if times[other]:
@@ -264,8 +239,7 @@ def main() -> None:
             bench_pause(place, options)
         if options.only in ("", "objects"):
             with s3.running(place / "s3") as server:
-                for bucket in ("source", "target"):
-                    (place / "s3" / "buckets" / bucket).mkdir()
+                clear(place / "s3", "source")
                 bench_objects(place, server, options)
 
 

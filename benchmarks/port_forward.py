@@ -26,9 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from _common import KUBECONFIG, ROOT
+
 COLLECTIONS = ROOT / ".cache" / "collections"
-OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 # Part of the local cluster.
 IMAGE = "localhost/pachops/busybox:1"
 PACKAGE = "ansible_collections.pachops.pachyderm.plugins.module_utils"
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Throughput of the port-forward that stays.")
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG", OWN_KUBECONFIG))
+    parser.add_argument("--kubeconfig", default=KUBECONFIG)
     given = parser.parse_args()
     kubectl = shutil.which("kubectl") or "kubectl"
     environment = {**os.environ, "KUBECONFIG": given.kubeconfig, "PYTHONPATH": str(COLLECTIONS)}

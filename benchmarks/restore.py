@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A restore, from the command to a pachd that is ready, against the least that bare tools take, on the same data.
 
-Usage: benchmarks/run restore.py [--runs 5] [--etcd-mib 500]
+    python benchmarks/restore.py [--runs 5] [--etcd-mib 500]
 
 The least is ``etcdutl snapshot restore`` of the same file on the same disk, the start of etcd's pod on that data, and
 the start of pachd's: nobody is told whether what came back is right.  Ours verifies, moves the file to the volume by
@@ -20,23 +20,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+from _common import KUBECONFIG, ROOT, timed
+
 NAMESPACE = "bench-restore"
-KUBECONFIG = os.environ.get("KUBECONFIG") or "/var/lib/pachops/pachops/kubeconfig"
 IMAGE = "docker.io/pachops/python:3.11"
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Return how many seconds ``action`` took."""
-    begun = time.monotonic()
-    action()
-    return time.monotonic() - begun
 
 
 def play(name: str, **variables: Any) -> None:

@@ -226,6 +226,9 @@ def wait(argv: tuple[str, ...], environment: dict[str, str], log: Path | None = 
             return 127, 0.0
         deadline = time.monotonic() + LONGEST
         _running.add(process.pid)
+        if _stopping.is_set():
+            # The signal came between the two lines above, and found nothing to end.
+            os.killpg(process.pid, signal.SIGTERM)
         while True:
             # Popen.wait would throw the resource usage away.
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)

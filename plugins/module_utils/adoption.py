@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .discovery import Discovery
 from .errors import InputError
 from .findings import Finding, error
+from .installation import ours
 from .kube.apply import SECRETIVE, Change
 from .pachd import deployment
 from .pachd.settings import Settings
@@ -265,7 +266,7 @@ def explain(changes: Iterable[Change]) -> list[Difference]:
         reasons: dict[str, list[str]] = {}
         for path, old, new in _leaves(change.before, change.after, ""):
             reasons.setdefault(_reason(title, path), []).append(_shown(path, old, new))
-        replaced = restarts and not _labelled(change.before)
+        replaced = restarts and not ours(change.before)
         touched = any("spec.template." in text for texts in reasons.values() for text in texts)
         action = "replaced" if replaced else change.action
         restart = restarts if replaced or touched else ""
@@ -290,12 +291,6 @@ def table(differences: Sequence[Difference]) -> list[str]:
 
 
 _RESTARTED = ("pachd", "etcd", "dash")
-
-
-def _labelled(obj: Mapping[str, Any]) -> bool:
-    return bool(
-        (obj.get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/managed-by") == "pachops.pachyderm"
-    )
 
 
 def _reason(title: str, path: str) -> str:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .errors import ClusterError, ImageError, InputError
 from .findings import Finding, error, warning
-from .image_archive import full_name
-from .installation import Installation, Variable, decoded, labels, name, observe, ours
+from .image_archive import full_name, tag
+from .installation import BUCKET_KEYS, Installation, Variable, decoded, labels, name, observe, ours
 from .kube.apply import SECRETIVE
 from .pachd.manifests import ETCD_DATA, all_objects, etcd_arguments, pachd_environment
 from .pachd.settings import OWNED_ENVIRONMENT, PACHD_PORTS, Settings
@@ -196,15 +197,15 @@ class _Reader:
             maker=_maker(self.pachd),
             version=version,
             deployment_id=self.seen.deployment_id,
-            images=self._images(),
+            images=self.images,
             storage=storage,
             etcd=etcd,
             services=found,
-            resources=self._resources(),
+            resources=self.resources,
             rbac=rbac,
-            service_account=self._account(),
-            tls_secret=self._tls_secret(),
-            image_pull_secrets=[str(item.get("name")) for item in self.pod.get("imagePullSecrets") or []],
+            service_account=self.account,
+            tls_secret=self.tls_secret,
+            image_pull_secrets=self.pull_secrets,
             dash=self.seen.find("Deployment", "dash") is not None,
             environment={
                 key: "(hidden)" if SECRETIVE.search(key) else variable.value or ""
@@ -224,7 +225,7 @@ class _Reader:
     def _version(self) -> str:
         told = _VERSION.match(self._value("PACHD_VERSION"))
         image = str(self.container.get("image") or "")
-        tagged = _VERSION.match(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
+        tagged = _VERSION.match(tag(image))
         version = (told or tagged)[1] if told or tagged else ""  # type: ignore[index]
         if told and tagged and told[1] != tagged[1]:
             self.findings.append(
@@ -247,7 +248,8 @@ class _Reader:
             )
         return version
 
-    def _images(self) -> dict[str, str]:
+    @cached_property
+    def images(self) -> dict[str, str]:
         images = {"pachd": str(self.container.get("image") or ""), "worker": self._value("WORKER_IMAGE")}
         if self.seen.etcd:
             images["etcd"] = str(self.seen.container(self.seen.etcd, "etcd").get("image") or "")
@@ -257,16 +259,19 @@ class _Reader:
             images[part] = str(container.get("image") or "")
         return {part: image for part, image in images.items() if image}
 
-    def _resources(self) -> dict[str, Object]:
+    @cached_property
+    def resources(self) -> dict[str, Object]:
         found: dict[str, Object] = {"pachd": dict(self.container.get("resources") or {})}
         if self.seen.etcd:
             found["etcd"] = dict(self.seen.container(self.seen.etcd, "etcd").get("resources") or {})
         return found
 
-    def _account(self) -> str:
+    @cached_property
+    def account(self) -> str:
         return str(self.pod.get("serviceAccountName") or "default")
 
-    def _tls_secret(self) -> str:
+    @cached_property
+    def tls_secret(self) -> str:
         mounted = {
             mount["name"]
             for mount in self.container.get("volumeMounts") or []
@@ -286,7 +291,7 @@ class _Reader:
 
     def _binds(self, binding: Object) -> bool:
         """Whether a binding gives pachd's account its rights."""
-        wanted = ("ServiceAccount", self._account(), self.seen.namespace)
+        wanted = ("ServiceAccount", self.account, self.seen.namespace)
         return any(
             (item.get("kind"), item.get("name"), item.get("namespace", self.seen.namespace)) == wanted
             for item in binding.get("subjects") or []
@@ -309,13 +314,14 @@ class _Reader:
         container = self.seen.container(workload, "etcd")
         line = " ".join(str(item) for item in [*(container.get("command") or []), *(container.get("args") or [])])
         flags = {match[1]: match[3] or "" for match in _FLAG.finditer(line)}
-        tag = _VERSION.match(str(container.get("image") or "").rpartition("/")[2].partition("@")[0].partition(":")[2])
+        image = str(container.get("image") or "")
+        tagged = _VERSION.match(tag(image))
         volume, place, size, storage_class = _etcd_volume(workload, container, flags.get("data-dir", ETCD_DATA))
         layout = EtcdLayout(
             kind=str(workload["kind"]),
             members=int(workload["spec"].get("replicas", 1) or 0),
-            image=str(container.get("image") or ""),
-            version=tag[1] if tag else "",
+            image=image,
+            version=tagged[1] if tagged else "",
             volume=volume,
             place=place,
             size=size,
@@ -454,7 +460,7 @@ class _Reader:
             "service": _service_options(services.get("pachd")),
             "dash": self.seen.find("Deployment", "dash") is not None,
             "dash_service": _service_options(services.get("dash")),
-            "tls": {"secret_name": self._tls_secret()} if self._tls_secret() else {},
+            "tls": {"secret_name": self.tls_secret} if self.tls_secret else {},
             "node_selector": dict(self.pod.get("nodeSelector") or {}),
             "tolerations": list(self.pod.get("tolerations") or []),
             "priority_class": str(self.pod.get("priorityClassName") or ""),
@@ -478,15 +484,19 @@ class _Reader:
 
     def _full_images(self) -> dict[str, str]:
         images = {}
-        for part, image in self._images().items():
+        for part, image in self.images.items():
             try:
                 images[part] = full_name(image)
             except ImageError:
                 images[part] = image
         return images
 
+    @cached_property
+    def pull_secrets(self) -> list[str]:
+        return [str(item.get("name")) for item in self.pod.get("imagePullSecrets") or []]
+
     def _pull_secret(self) -> str:
-        names = [str(item.get("name")) for item in self.pod.get("imagePullSecrets") or []]
+        names = self.pull_secrets
         if len(names) > 1:
             self.findings.append(
                 warning(
@@ -542,7 +552,7 @@ class _Reader:
 
     def _resource_options(self) -> dict[str, Object]:
         chosen: dict[str, Object] = {}
-        for part, resources in self._resources().items():
+        for part, resources in self.resources.items():
             kept = {kind: dict(resources[kind]) for kind in ("requests", "limits") if resources.get(kind)}
             if kept:
                 chosen[part] = kept
@@ -559,7 +569,7 @@ class _Reader:
         return chosen
 
     def _account_annotations(self) -> dict[str, str]:
-        account = self.seen.find("ServiceAccount", self._account())
+        account = self.seen.find("ServiceAccount", self.account)
         annotations = dict((account or {}).get("metadata", {}).get("annotations") or {})
         return {key: value for key, value in annotations.items() if not _TOOLS.match(key)}
 
@@ -746,14 +756,9 @@ def _etcd_volume(workload: Object, container: Object, data_dir: str) -> tuple[st
 
 
 def _bucket(backend: str, secret: Mapping[str, str]) -> tuple[str, str]:
-    keys = {
-        "gcp": ("google-bucket", ""),
-        "aws": ("amazon-bucket", "custom-endpoint"),
-        "minio": ("minio-bucket", "minio-endpoint"),
-        "azure": ("microsoft-container", ""),
-    }
-    bucket, endpoint = keys.get(backend, ("", ""))
-    return secret.get(bucket, ""), secret.get(endpoint, "")
+    bucket, endpoint = BUCKET_KEYS.get(backend, ("", ""))
+    # On Azure that key holds the account, which is not an address.
+    return secret.get(bucket, ""), "" if backend == "azure" else secret.get(endpoint, "")
 
 
 def _service(service: Object | None) -> ServiceLayout | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ClusterError
 from .evidence import DNS_NAMESPACE, DNS_SERVICE, gather
 from .findings import Finding, error, ok, warning
+from .image_archive import tag
 from .installation import labels, name, pod_ready, restarts, waiting
 from .kube.wait import telling_lines
 from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA
@@ -589,12 +590,6 @@ def check_images(evidence: Evidence) -> Iterator[Finding]:
         yield error("pachd-images", f"worker is {worker}, pachd is {pachd}", "the same version", "Run deploy again.")
     else:
         yield ok("pachd-images", f"pachd {pachd}")
-
-
-def tag(image: str) -> str:
-    """Return the tag of an image reference, empty where it has none (a digest alone)."""
-    last = image.partition("@")[0].rpartition("/")[2]
-    return last.partition(":")[2]
 
 
 def check_pachd_pods(evidence: Evidence) -> Iterator[Finding]:

@@ -138,6 +138,11 @@ def full_name(name: str) -> str:
     return f"{registry}/{repository}{suffix or ':latest'}"
 
 
+def tag(image: str) -> str:
+    """Return the tag of an image reference, empty where it has none (a digest alone)."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+
+
 def write(path: str | Path, names: str | Sequence[str], layers: Sequence[Layer], config: ImageConfig) -> ArchiveImage:
     """Write one image as the archive ``path``, atomically, and return what :func:`read` would.
 

@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import ClusterError
+from .kube.apply import data_of
 from .kube.client import Ref
 from .pachd.manifests import ETCD_DATA, INSTALLATION_LABEL, INSTALLATION_NAME, MANAGED_BY, MANAGER, STORAGE_SECRET
 from .pachd.settings import STORAGE_BACKENDS
@@ -85,8 +85,7 @@ def ours(obj: Mapping[str, Any]) -> bool:
 
 def decoded(secret: Mapping[str, Any]) -> dict[str, str]:
     """Return the data of a Secret as text; bytes that are no text are replaced."""
-    data = secret.get("data") or {}
-    return {key: base64.b64decode(value or "").decode("utf-8", "replace") for key, value in data.items()}
+    return {key: value.decode("utf-8", "replace") for key, value in data_of(secret).items()}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ def amount(value: float, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
+def size_text(size: float) -> str:
+    """Return a number of bytes with its unit."""
+    return amount(size, "B")
+
+
 class Meter:
     """Rate and time left of one stage, from the amounts reported so far."""
 

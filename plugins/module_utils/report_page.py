@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from .progress_view import size_text
+
 Data = Mapping[str, Any]
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 46, 70, 18, 12  # pixels
@@ -146,15 +148,6 @@ def _order(layers: Sequence[list[Node]], nodes: Mapping[str, Node]) -> None:
 def _number(layer: Iterable[Node]) -> None:
     for row, node in enumerate(layer):
         node.row = row
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes as people read it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def svg_graph(nodes: Sequence[Node]) -> str:
@@ -302,13 +295,12 @@ def _facts(status: Data, data: Data) -> str:
     else:
         backup, sound = backups["trouble"] or "none", _BAD
     size = sum(int(repo["size"]) for repo in data["repos"])
-    limit = f" of {size_text(etcd['quota'])}" if etcd.get("quota") else ""
     facts = [
         ("Pachyderm", f"{pachd['version'] or 'unknown'} on Kubernetes {status['kubernetes']}", ""),
         ("pachd", "ready" if pachd["ready"] else "not ready", _GOOD if pachd["ready"] else _BAD),
         ("Objects", str(status["store"] or status["backend"]), ""),
         ("Repos", f"{len(data['repos'])}, {size_text(size)} in the heads of master", ""),
-        ("etcd", f"{size_text(etcd['size'] or 0)}{limit}", _BAD if etcd.get("alarms") else ""),
+        ("etcd", size_text(etcd["size"] or 0), _BAD if etcd.get("alarms") else ""),
         ("Newest verified backup", str(backup), sound),
     ]
     if status.get("stand_in"):

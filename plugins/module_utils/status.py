@@ -16,7 +16,7 @@ from .backup.rehearsals import newest as newest_rehearsal
 from .backup.report import current_at
 from .errors import BackupError, PachopsError
 from .installation import labels, name, ours, pod_ready, restarts, waiting
-from .progress_view import amount
+from .progress_view import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -318,7 +318,7 @@ def _etcd_line(etcd: Mapping[str, Any]) -> str:
     if etcd["revision"] is None:
         return f"{members}, not reached"
     alarms = f"ALARM {', '.join(etcd['alarms'])}" if etcd["alarms"] else "no alarm"
-    return f"{etcd['version']}, {members}, {alarms}, {amount(etcd['size'], 'B')}, revision {etcd['revision']}"
+    return f"{etcd['version']}, {members}, {alarms}, {size_text(etcd['size'])}, revision {etcd['revision']}"
 
 
 def _address_line(address: Mapping[str, Any]) -> str:
@@ -344,7 +344,7 @@ def _metadata(state: Mapping[str, Any]) -> str:
 
 
 def _repos_line(repos: Mapping[str, Any]) -> str:
-    return "not known" if repos["count"] is None else f"{repos['count']}, {amount(repos['size'], 'B')} at their heads"
+    return "not known" if repos["count"] is None else f"{repos['count']}, {size_text(repos['size'])} at their heads"
 
 
 def _pipelines_line(pipelines: Mapping[str, Any]) -> str:

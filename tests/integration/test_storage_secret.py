@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, InputError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.apply import data_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.storage_secret import StorageOptions
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.storage_secret_sync import (
-    data_of,
     ensure,
     inspect,
     secret_ref,

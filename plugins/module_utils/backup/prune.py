@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import BackupError
 from ..progress import Progress
-from ..progress_view import amount
+from ..progress_view import size_text
 from ..stores.base import ObjectLocked, ObjectMissing, Store, StoredObject
 from ..stores.keys import TREES
 from ..stores.parallel import each as in_parallel
@@ -260,7 +260,7 @@ def carry_out(
     :raises StorageError: when the store fails or denies; what is protected meanwhile is reported instead.
     """
     progress = progress or Progress()
-    progress.stage("prune", f"{len(plan.deletions)} objects, {amount(plan.size, 'B')}")
+    progress.stage("prune", f"{len(plan.deletions)} objects, {size_text(plan.size)}")
     deleted: list[Deletion] = []
     refused: dict[str, str] = {}
     for each in plan.deletions:
@@ -305,7 +305,7 @@ def table(plan: Plan) -> list[str]:
         if each.backup_id not in listed:
             rest.setdefault((each.backup_id, each.reason), []).append(each)
     for (backup_id, reason), going in rest.items():
-        size = amount(sum(each.size for each in going), "B")
+        size = size_text(sum(each.size for each in going))
         lines.append(f"delete  {backup_id or _plural(going)}  {size}, {reason}")
     if not lines:
         lines.append(f"No backup of cluster {plan.cluster_id}.")

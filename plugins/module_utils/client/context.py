@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..replacing import PRIVATE, replacing
+from ..replacing import PRIVATE, mode_of, replacing
 
 Config = dict[str, Any]
 
@@ -158,8 +158,7 @@ def write(path: Path, config: Mapping[str, Any]) -> None:
     """Write the configuration as pachctl does, replacing the file at once; only its owner may read a new one."""
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    mode = target.stat().st_mode & 0o777 if target.exists() else PRIVATE
-    with replacing(target, mode) as new:
+    with replacing(target, mode_of(target, PRIVATE)) as new:
         new.write(json.dumps(config, indent=2).encode())
 
 

@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -279,7 +279,7 @@ WantedBy=default.target
     def log(self, wanted: Wanted) -> list[str]:
         """See :class:`Supervisor`."""
         command = ["journalctl", "--user", "--unit", self._unit(wanted), "--lines", str(_TAIL), "--output", "cat"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_of_the_user())
         return done.stdout.splitlines()
 
     def _unit(self, wanted: Wanted) -> str:
@@ -289,12 +289,9 @@ WantedBy=default.target
         root = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
         return root / "systemd" / "user" / self._unit(wanted)
 
-    def _environment(self) -> dict[str, str]:
-        return {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
-
     def _control(self, *arguments: str, check: bool = True) -> str:
         command = ["systemctl", "--user", *arguments]
-        return _run(command, "systemd refused", env=self._environment(), check=check)
+        return _run(command, "systemd refused", env=_of_the_user(), check=check)
 
 
 SUPERVISORS: Mapping[str, Supervisor] = {"systemd": Systemd(), "supervisord": Supervisord()}
@@ -374,7 +371,7 @@ def drop(wanted: Wanted, *, dry_run: bool = False) -> Outcome:
             if each.running(wanted):
                 each.stop(wanted)
         _end_stray(wanted)
-        _remove(dict.fromkeys(present, ""))
+        _remove(present)
         shutil.rmtree(wanted.directory, ignore_errors=True)
         with contextlib.suppress(OSError):
             wanted.base.rmdir()
@@ -464,9 +461,13 @@ def _shown(files: Mapping[Path, str], read: Any) -> dict[str, str]:
 def _systemd_serves_this_user() -> bool:
     if not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
         return False
-    environment = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
     command = ["systemctl", "--user", "show-environment"]
-    return subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0
+    return subprocess.run(command, capture_output=True, check=False, env=_of_the_user()).returncode == 0
+
+
+def _of_the_user() -> dict[str, str]:
+    """Return the environment in which the user's own systemd is found, from a cron job too."""
+    return {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
 
 
 def _text(path: Path) -> str | None:
@@ -482,7 +483,7 @@ def _write(path: Path, text: str) -> None:
         new.write(text.encode())
 
 
-def _remove(files: Mapping[Path, str]) -> None:
+def _remove(files: Iterable[Path]) -> None:
     for path in files:
         path.unlink(missing_ok=True)
 

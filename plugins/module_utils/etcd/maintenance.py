@@ -23,7 +23,7 @@ from ..installation import Installation, name, observe
 from ..pachd.manifests import ETCD_CLIENT_PORT
 from ..pachd.records import COLLECTIONS, collection
 from ..progress import Progress
-from ..progress_view import amount
+from ..progress_view import size_text
 from ..replacing import replacing
 from .client import EtcdClient, Login, Tls
 from .options import LOGIN_ARGUMENT_SPEC, login_of, tls_of
@@ -195,11 +195,11 @@ def table(state: Mapping[str, Any]) -> list[str]:
             lines.append(f"✗ {each['name']}  {each['error']}")
             continue
         free = _free(each)
-        size = amount(each["db_size"], "B") + ("" if free is None else f", {free:.0%} free")
+        size = size_text(each["db_size"]) + ("" if free is None else f", {free:.0%} free")
         role = "leader" if each["leader"] else "follower"
         lines.append(f"{each['name']}  {each['version']}  {role}  revision {each['revision']}  {size}")
     if state["quota"]:
-        lines.append(f"quota {amount(state['quota'], 'B')}")
+        lines.append(f"quota {size_text(state['quota'])}")
     if state["keys"]:
         lines.append("keys: " + ", ".join(f"{count} {kind}" for kind, count in state["keys"].items()))
     return lines + [f"✗ {trouble}" for trouble in state["troubles"] if "alarm" in trouble or "leader" in trouble]

@@ -140,6 +140,11 @@ def without_allocations(
     return result
 
 
+def data_of(secret: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return a Secret's decoded content."""
+    return {key: base64.b64decode(value or "") for key, value in (secret.get("data") or {}).items()}
+
+
 def secret_values(obj: Mapping[str, Any]) -> list[str]:
     """Return every value of a Secret in all its spellings, longest first; an empty list for other kinds."""
     if obj.get("kind") != "Secret":

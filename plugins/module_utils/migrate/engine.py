@@ -27,6 +27,7 @@ from ..etcd.keyspace import LiveKeyspace
 from ..etcd.migration import KeyMigration, KeyPlan, digest
 from ..installation import NAMESPACED, Installation, observe
 from ..kube import quiesce
+from ..pachd.client import SETTLING
 from ..pachd.connection import connected
 from ..pachd.durable import Kind
 from ..pachd.objects import Objects
@@ -89,7 +90,7 @@ class Options:
     workdir: str = ""
     pachd_timeout: float = 600.0
     catch_up: float = 600.0
-    settling: float = 60.0
+    settling: float = SETTLING
 
 
 @dataclass(frozen=True)

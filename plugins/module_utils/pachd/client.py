@@ -28,7 +28,7 @@ CHUNK = 1 << 20
 # pachd's own limit for one message (src/client/pkg/grpcutil/server.go).
 MAX_MESSAGE = 20 << 20
 # pachd stays Ready while its etcd is replaced, and refuses until its client has found the new one.
-SETTLING = 45.0
+SETTLING = 60.0
 PASSING = re.compile(r"etcd|unavailable|transport|connection (refused|reset|closed)", re.IGNORECASE)
 _RETRY = 1.0
 _LOOK = 1.0  # seconds between two looks at a transfer

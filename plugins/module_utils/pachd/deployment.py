@@ -9,7 +9,6 @@ mounts it.  Whatever cannot go well is refused before the first object is writte
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import re
 import time
@@ -19,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError, WaitError
+from ..installation import ours
 from ..kube import quiesce
-from ..kube.apply import compare
+from ..kube.apply import compare, data_of
 from ..kube.client import Change, Kube, Ref
 from ..kube.wait import wait_for, wait_gone
 from ..progress import Progress
@@ -155,7 +155,7 @@ def secret_checksum(kube: Kube, namespace: str, *, required: bool) -> str:
     """
     secret = kube.get(Ref("v1", "Secret", namespace, manifests.STORAGE_SECRET))
     if secret is not None:
-        return storage_secret.checksum(decoded(secret))
+        return storage_secret.checksum(data_of(secret))
     if required:
         raise InputError(
             "the storage secret does not exist",
@@ -166,21 +166,16 @@ def secret_checksum(kube: Kube, namespace: str, *, required: bool) -> str:
     return ""
 
 
-def decoded(secret: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the content of a Secret."""
-    return {name: base64.b64decode(value) for name, value in (secret.get("data") or {}).items()}
-
-
 def foreign(kube: Kube, settings: Settings) -> list[str]:
     """Return the objects in the namespace that belong to a Pachyderm, or carry a name of ours, and are not ours."""
     found: dict[str, None] = {}
     for kind in ("Deployment", "StatefulSet"):
         for obj in kube.list("apps/v1", kind, settings.namespace, labels="suite=pachyderm"):
-            if not _ours(obj):
+            if not ours(obj):
                 found[str(Ref.of(obj))] = None
     for obj in manifests.all_objects(settings):
         live = kube.get(Ref.of(obj))
-        if live is not None and not _ours(live):
+        if live is not None and not ours(live):
             found[str(Ref.of(obj))] = None
     return list(found)
 
@@ -368,7 +363,7 @@ def _apply(kube: Kube, obj: Object, *, adopt: bool, check_mode: bool) -> Change:
 
 def _has_to_go(live: Object, wanted: Object) -> bool:
     """Whether no update turns somebody else's object into ours: selectors and the like cannot change."""
-    if _ours(live):
+    if ours(live):
         return False
     return live["kind"] in _WORKLOADS or live["roleRef"]["name"] != wanted["roleRef"]["name"]
 
@@ -394,7 +389,7 @@ def _release(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change
     for name in ("pachd", "dash", "etcd") if settings.dash else ("pachd", "etcd"):
         ref = Ref("apps/v1", "Deployment", settings.namespace, name)
         live = kube.get(ref)
-        if live is None or _ours(live):
+        if live is None or ours(live):
             continue
         if not check_mode:
             kube.delete(ref, propagation="Foreground")
@@ -402,7 +397,7 @@ def _release(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change
         if name == "etcd":
             changes.append(compare(ref, live, None))
     stateful_set = kube.get(Ref("apps/v1", "StatefulSet", settings.namespace, "etcd"))
-    if stateful_set is not None and not _ours(stateful_set) and not check_mode:
+    if stateful_set is not None and not ours(stateful_set) and not check_mode:
         kube.delete(Ref.of(stateful_set), wait=60, propagation="Orphan")
     return changes
 
@@ -420,11 +415,6 @@ def _prune(kube: Kube, settings: Settings, *, check_mode: bool) -> list[Change]:
             # Who may not read cluster roles did not create one.
             continue
         live = kube.get(ref)
-        if live is not None and _ours(live):
+        if live is not None and ours(live):
             changes.append(kube.delete(ref, check_mode))
     return changes
-
-
-def _ours(obj: Mapping[str, Any]) -> bool:
-    labels = obj["metadata"].get("labels") or {}
-    return bool(labels.get(manifests.MANAGED_BY) == manifests.MANAGER)

@@ -211,7 +211,7 @@ def _check_head(pachd: Pachd, target: Target) -> None:
     request = pfs.InspectCommitRequest(commit=pfs.Commit(repo=pfs.Repo(name=target.repo), id=found["head"]))
     info = pachd.call(pachd.pfs.InspectCommit, request, f"for the head of {target.repo}@{target.branch}")
     if not info.HasField("finished"):
-        output = any(not each.startswith("__spec__@") for each in found["provenance"]) or bool(found["provenance"])
+        output = bool(found["provenance"])
         raise InputError(
             "the branch has an open commit",
             where=f"{target.repo}@{target.branch}",

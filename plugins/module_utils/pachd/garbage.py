@@ -27,14 +27,14 @@ from ..backup.lock import Lock
 from ..errors import InputError, PachdError, PachopsError, StorageError, WaitError
 from ..kube.client import Kube, Ref
 from ..progress import Progress
-from ..progress_view import amount
+from ..progress_view import size_text
 from ..stores.base import ObjectMissing
 from ..stores.parallel import each as in_parallel
 from . import pipelines, shown
 from .client import Pachd
 from .hashtree import decode_node, tree_entries
 from .live import Live, Usage, sizes_of, usage
-from .manifests import MANAGED_BY, MANAGER
+from .manifests import record_object
 from .records import tag_prefix
 from .shown import Data
 from .state import State
@@ -196,7 +196,7 @@ def collect(
             return Result(found, before, before)
         if found.endangered:
             raise _refusal(found)
-        _record(kube, namespace, found.running)
+        kube.apply(record_object(namespace, RECORD, {"stopped": json.dumps([*found.running])}))
         begun = time.monotonic()
         try:
             _freeze(kube, live, pachd, found.running, wishes.timeout, progress, sleep)
@@ -244,7 +244,7 @@ def resume(
             failed.append(f"{name}: {error}")
     end = time.monotonic() + timeout
     while not failed:
-        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+        states = _states(pachd)
         paused = [name for name in names if states.get(name) == "paused"]
         if not paused:
             kube.delete(ref)
@@ -311,6 +311,10 @@ def _pace(state: State, sizes: dict[str, int]) -> float:
     return (time.monotonic() - begun) / max(1, len(names))
 
 
+def _states(pachd: Pachd) -> dict[str, str]:
+    return {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+
+
 def _runs(info: Any) -> bool:
     return not info.stopped and shown.pipeline(info)["state"] not in ("failure", "paused")
 
@@ -355,14 +359,6 @@ def _settle(live: Live, wait: float, progress: Progress, sleep: Callable[[float]
         sleep(_POLL)
 
 
-def _record(kube: Kube, namespace: str, names: Sequence[str]) -> None:
-    labels = {"suite": "pachyderm", MANAGED_BY: MANAGER}
-    metadata = {"name": RECORD, "namespace": namespace, "labels": labels}
-    kube.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"stopped": json.dumps([*names])}}
-    )
-
-
 def _freeze(
     kube: Kube,
     live: Live,
@@ -379,7 +375,7 @@ def _freeze(
     end = time.monotonic() + timeout
     namespace = live.installation.namespace
     while True:
-        states = {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+        states = _states(pachd)
         left = [f"pipeline {name} is {state}" for name, state in states.items() if state not in ("paused", "failure")]
         pods = kube.list("v1", "Pod", namespace, labels="suite=pachyderm,component=worker")
         left += [f"pod {pod['metadata']['name']} is not gone" for pod in pods]
@@ -425,16 +421,12 @@ def table(result: Result) -> list[str]:
     figures = result.plan.as_dict()
     verb = "freed" if result.collected else "to free"
     return [
-        f"objects   {_size(result.before['total']['bytes'])} in {result.before['total']['count']} objects before",
-        f"{verb:<9} {_size(freed if result.collected else figures['frees']['total']['bytes'])}",
-        f"kept      {_size(figures['leaves']['total']['bytes'])} that nothing needs and pachd never deletes",
+        f"objects   {size_text(result.before['total']['bytes'])} in {result.before['total']['count']} objects before",
+        f"{verb:<9} {size_text(freed if result.collected else figures['frees']['total']['bytes'])}",
+        f"kept      {size_text(figures['leaves']['total']['bytes'])} that nothing needs and pachd never deletes",
         f"freeze    {result.frozen:.0f} s with {len(result.plan.running)} pipelines stopped",
-        f"memory    {_size(result.plan.memory)} for pachd's filters",
+        f"memory    {size_text(result.plan.memory)} for pachd's filters",
     ]
-
-
-def _size(value: float) -> str:
-    return amount(value, "B")
 
 
 __all__ = ["RECORD", "Plan", "Result", "Wishes", "collect", "plan", "resume", "stopped", "table", "usage"]

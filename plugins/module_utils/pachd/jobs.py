@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
@@ -39,7 +39,7 @@ class Wanted:
     output: str = ""
     since: dt.datetime | None = None
     until: dt.datetime | None = None
-    history: int = field(default=0)
+    history: int = 0
     limit: int = 0
     full: bool = False
 

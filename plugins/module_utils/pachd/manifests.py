@@ -84,6 +84,12 @@ def namespace_object(namespace: str) -> Object:
     }
 
 
+def record_object(namespace: str, name: str, data: Mapping[str, str]) -> Object:
+    """Return a ConfigMap in which the collection remembers something of the installation."""
+    metadata = {"name": name, "namespace": namespace, "labels": {"suite": "pachyderm", MANAGED_BY: MANAGER}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
+
+
 def stale(settings: Settings) -> list[Key]:
     """Return every object that other settings of this installation could have created and these do not want.
 

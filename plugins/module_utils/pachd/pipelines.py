@@ -182,7 +182,7 @@ def _state(pachd: Pachd, message: Any | None, wanted: Any | None) -> Data:
 def _drop_starts(part: Data) -> None:
     """Forget when ticks began: pachd takes the time of each update where a specification names none."""
     part.get("cron", {}).pop("start", None)
-    for kind in ("cross", "union", "join", "group"):
+    for kind in shown.COMPOUND:
         for each in part.get(kind, []):
             _drop_starts(each)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from .. import findings
 from ..errors import ClusterError, ImageError, InputError, PachopsError
 from ..findings import Finding
+from ..kube.apply import data_of
 from ..kube.client import Access, Kube, Ref
 from ..kube.kinds import kind_of
 from . import deployment, images, manifests, storage_secret
@@ -441,7 +442,7 @@ def _secrets(kube: Kube, request: Request) -> Iterator[Finding]:
         return
     secret = kube.get(Ref("v1", "Secret", request.namespace, manifests.STORAGE_SECRET))
     if secret is not None:
-        judged = storage_secret.check_existing(deployment.decoded(secret), settings.backend)
+        judged = storage_secret.check_existing(data_of(secret), settings.backend)
         yield from judged if not request.secret_comes_later else ()
         if not judged:
             yield findings.ok("storage-secret", f"holds what backend {settings.backend} needs")

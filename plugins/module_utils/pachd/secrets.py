@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from ..errors import InputError
+from ..kube.apply import data_of
 from .client import NotThere, Pachd
 from .shown import Change, Data
 
@@ -52,7 +53,7 @@ def ensure(
     want = {key: value.encode() for key, value in data.items()}
     have = want
     if seen is not None:
-        have = {key: base64.b64decode(value) for key, value in (seen.get("data") or {}).items()}
+        have = data_of(seen)
     after = {"name": name, "type": kind, "values": dict.fromkeys(sorted(data), _HIDDEN)}
     before: Data = {}
     if found is not None:

@@ -147,9 +147,13 @@ def pipeline(info: Any) -> Data:
     }
 
 
+#: Inputs that are made of others.
+COMPOUND = ("cross", "union", "join", "group")
+
+
 def visit(message: Any) -> Iterator[Any]:
     """Yield a ``pps.Input`` and all that it is made of, the innermost first."""
-    for kind in ("cross", "union", "join", "group"):
+    for kind in COMPOUND:
         for each in getattr(message, kind):
             yield from visit(each)
     yield message

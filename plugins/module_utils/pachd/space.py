@@ -17,11 +17,11 @@ from ..errors import StorageError
 from ..etcd.maintenance import quota_of
 from ..kube.client import Kube, Ref
 from ..progress import Progress
-from ..progress_view import amount
+from ..progress_view import size_text
 from ..stores.base import ObjectMissing
 from .hashtree import INDEX_SUFFIX
 from .live import Live, sizes_of, usage
-from .manifests import MANAGED_BY, MANAGER
+from .manifests import record_object
 from .records import SPEC_REPO, Commit
 from .shown import Data
 from .state import State
@@ -163,23 +163,26 @@ def advice(report: Data) -> list[str]:
     found: list[tuple[int, str]] = []
     garbage = report["unneeded"]["total"]["bytes"]
     if garbage:
-        found.append((garbage, f"{_size(garbage)} belong to no commit: collect garbage (playbook garbage_collect)"))
+        found.append((garbage, f"{size_text(garbage)} belong to no commit: collect garbage (playbook garbage_collect)"))
     for repo in report["repos"]:
         name = repo["name"]
         if name == SPEC_REPO:
             continue
         if repo["history"]:
             text = (
-                f"{name}: {_size(repo['history'])} are in commits before its branches' heads: "
+                f"{name}: {size_text(repo['history'])} are in commits before its branches' heads: "
                 "delete commits that nobody goes back to, then collect garbage"
             )
             found.append((repo["history"], text))
         if repo["own"]:
-            found.append((repo["own"], f"{name}: deleting the repo would free {_size(repo['own'])} after a collection"))
+            found.append(
+                (repo["own"], f"{name}: deleting the repo would free {size_text(repo['own'])} after a collection")
+            )
     etcd = report["etcd"]
     free = etcd["size"] - etcd["in_use"]
     if (etcd["share"] or 0) > _ETCD_FULL:
-        text = f"etcd has {_size(etcd['size'])} of its quota of {_size(etcd['quota'])}: run the playbook maintenance"
+        size, quota = size_text(etcd["size"]), size_text(etcd["quota"])
+        text = f"etcd has {size} of its quota of {quota}: run the playbook maintenance"
         found.append((max(free, 1), text))
     return [text for _unused, text in sorted(found, key=lambda each: -each[0])]
 
@@ -221,27 +224,24 @@ def remember(kube: Kube, namespace: str, earlier: Sequence[Data], report: Data, 
         "etcd": report["etcd"]["size"],
         "repos": {each["name"]: each["stored"] for each in report["repos"]},
     }
-    labels = {"suite": "pachyderm", MANAGED_BY: MANAGER}
-    metadata = {"name": RECORD, "namespace": namespace, "labels": labels}
-    data = {"reports": json.dumps([*earlier, figures][-KEPT:])}
-    kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    kube.apply(record_object(namespace, RECORD, {"reports": json.dumps([*earlier, figures][-KEPT:])}))
 
 
 def table(report: Data) -> list[str]:
     """Return the report as lines for people."""
     lines = ["tree      objects      bytes"]
     for tree, figures in report["trees"].items():
-        lines.append(f"{tree:<8} {figures['count']:>8} {_size(figures['bytes']):>10}")
+        lines.append(f"{tree:<8} {figures['count']:>8} {size_text(figures['bytes']):>10}")
     unneeded = report["unneeded"]["total"]
-    lines += [f"unneeded {unneeded['count']:>8} {_size(unneeded['bytes']):>10}", ""]
+    lines += [f"unneeded {unneeded['count']:>8} {size_text(unneeded['bytes']):>10}", ""]
     width = max([4, *(len(each["name"]) for each in report["repos"])])
     lines.append(f"{'repo':<{width}}  commits      heads     stored        own    history")
     for repo in report["repos"]:
-        figures = "".join(f"{_size(repo[key]):>11}" for key in ("heads", "stored", "own", "history"))
+        figures = "".join(f"{size_text(repo[key]):>11}" for key in ("heads", "stored", "own", "history"))
         lines.append(f"{repo['name']:<{width}} {repo['commits']:>8}{figures}")
     etcd = report["etcd"]
     share = f"{etcd['share']:.0%}" if etcd["share"] is not None else "?"
-    in_use, size, quota = (_size(etcd[key]) for key in ("in_use", "size", "quota"))
+    in_use, size, quota = (size_text(etcd[key]) for key in ("in_use", "size", "quota"))
     lines += ["", f"etcd     {size}, {in_use} of it in use, {share} of the quota of {quota}"]
     grown = report["growth"]
     if grown["since"]:
@@ -252,12 +252,8 @@ def table(report: Data) -> list[str]:
     return [*lines, *([""] if report["advice"] else []), *(f"- {text}" for text in report["advice"])]
 
 
-def _size(value: float) -> str:
-    return amount(value, "B")
-
-
 def _signed(value: int) -> str:
-    return f"{'+' if value >= 0 else '-'}{_size(abs(value))}"
+    return f"{'+' if value >= 0 else '-'}{size_text(abs(value))}"
 
 
 __all__ = ["RECORD", "advice", "growth", "measure", "remember", "remembered", "table"]

@@ -19,10 +19,10 @@ from typing import Any
 from ..errors import InputError
 from . import durations
 from .client import Pachd
-from .shown import Data, visit
+from .shown import COMPOUND, Data, visit
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_KINDS = ("pfs", "cross", "union", "join", "group", "cron", "git")
+_KINDS = ("pfs", *COMPOUND, "cron", "git")
 #: What a request says of itself and not of the pipeline.
 _OF_THE_CALL = ("update", "reprocess", "spec_commit")
 _DEFAULTS: Data = {
@@ -161,7 +161,7 @@ def _fill(request: Any) -> None:
             each.git.name = each.git.name or each.git.url.rpartition("/")[2].partition(".")[0]
             each.git.ClearField("commit")
     for each in visit(request.input):
-        for kind in ("cross", "union", "join", "group"):
+        for kind in COMPOUND:
             parts = getattr(each, kind)
             copies = [type(part).FromString(part.SerializeToString()) for part in sorted(parts, key=_input_name)]
             del parts[:]
@@ -172,7 +172,7 @@ def _input_name(message: Any) -> str:
     """Return what pachd sorts inputs by (``InputName`` in ``src/client/pps/util.go``)."""
     if message.HasField("pfs"):
         return str(message.pfs.name)
-    for kind in ("cross", "join", "group", "union"):
+    for kind in COMPOUND:
         for each in getattr(message, kind):
             return _input_name(each)
     return ""
@@ -305,7 +305,7 @@ def _judged_input(message: Any, path: str) -> Iterator[str]:
         return
     kind = kinds[0]
     where, part = f"{path}.{kind}", getattr(message, kind)
-    if kind in ("cross", "union", "join", "group"):
+    if kind in COMPOUND:
         for number, each in enumerate(part):
             yield from _judged_input(each, f"{where}[{number}]")
     elif kind == "pfs":

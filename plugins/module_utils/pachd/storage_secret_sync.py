@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..findings import Finding, warning
-from ..kube.apply import FIELD_MANAGER, Change, Object
+from ..kube.apply import FIELD_MANAGER, Change, Object, data_of
 from ..kube.kinds import Ref
 from .manifests import INSTALLATION_LABEL, MANAGED_BY, MANAGER, namespace_object
 from .storage_secret import (
@@ -149,12 +149,6 @@ def inspect(kube: Kube, namespace: str, backend: str) -> Outcome:
 def secret_ref(namespace: str) -> Ref:
     """Return the reference to the storage secret of an installation."""
     return Ref("v1", "Secret", namespace, SECRET_NAME)
-
-
-def data_of(secret: Mapping[str, object]) -> dict[str, bytes]:
-    """Return a Secret's decoded content."""
-    data = secret.get("data") or {}
-    return {key: base64.b64decode(value) for key, value in data.items()} if isinstance(data, dict) else {}
 
 
 def owners(secret: Mapping[str, object]) -> dict[str, set[str]]:

@@ -34,6 +34,7 @@ from ..installation import NAMESPACED, Installation, observe, pod_ready
 from ..kube import quiesce
 from ..kube.client import Ref
 from ..kube.wait import wait_for
+from ..pachd.client import SETTLING
 from ..pachd.connection import connected
 from ..pachd.objects import Objects
 from ..pachd.state import State
@@ -124,7 +125,7 @@ class Restorer:
         etcds: Callable[..., AbstractContextManager[tuple[EtcdClient, str]]] = etcd_of,
         connect: Connect = connected,
         now: Callable[[], dt.datetime] = plans.now,
-        settling: float = 60.0,
+        settling: float = SETTLING,
     ) -> None:
         """:param etcds: and ``connect``: how etcd and pachd are reached.
         :param settling: seconds for which pachd may refuse until it has found its etcd.

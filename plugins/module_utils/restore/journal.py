@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..backup.manifest import utc
 from ..errors import ClusterError
 from ..kube.client import Ref
-from ..pachd.manifests import MANAGED_BY, MANAGER, RESTORE_JOURNAL
+from ..pachd.manifests import RESTORE_JOURNAL, record_object
 
 if TYPE_CHECKING:
     from ..kube.client import Kube
@@ -113,15 +113,8 @@ class Recorder:
         """Write it, with these members changed."""
         for key, value in changes.items():
             setattr(self.journal, key, value)
-        ref = reference(self._namespace)
-        labels = {MANAGED_BY: MANAGER, "suite": "pachyderm"}
-        obj = {
-            "apiVersion": ref.api_version,
-            "kind": ref.kind,
-            "metadata": {"name": ref.name, "namespace": ref.namespace, "labels": labels},
-            "data": {"journal": json.dumps(self.journal.as_dict(), indent=1, sort_keys=True)},
-        }
-        self._kube.apply(obj, force=True)
+        data = {"journal": json.dumps(self.journal.as_dict(), indent=1, sort_keys=True)}
+        self._kube.apply(record_object(self._namespace, RESTORE_JOURNAL, data), force=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -18,19 +18,18 @@ from typing import Any
 
 from ..backup import cron
 from ..errors import InputError, PachdError, PachopsError
-from ..pachd import records
-from ..pachd.client import Pachd
+from ..pachd import durations, records
+from ..pachd.client import SETTLING, Pachd
 from ..pachd.records import Commit
+from ..pachd.shown import visit
 from ..pachd.state import File, State
 
-_SETTLING = 60.0  # seconds for which pachd may refuse until it has found its etcd
 #: States of pipelines that a restart may pass through, whatever was recorded.
 _LIVELY = ("STARTING", "RUNNING", "RESTARTING", "STANDBY", "CRASHING")
 _ENOUGH = 64 << 20  # bytes: a smaller file is preferred, one of any size is taken
 #: Why nothing of a repo is compared that has nothing.
 EMPTY = "it has no file in a finished commit"
 _EVERY = re.compile(r"@every\s+(.+)")
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def ask(
     version: str,
     deployment_id: str,
     *,
-    settling: float = _SETTLING,
+    settling: float = SETTLING,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[str]:
     """Yield what pachd's answers are different in; nothing where all is as it was.
@@ -142,7 +141,7 @@ def compare(
     deployment_id: str,
     *,
     token: str,
-    settling: float = _SETTLING,
+    settling: float = SETTLING,
 ) -> tuple[list[str], list[str]]:
     """Return what pachd's answers are different in, and what a person should know of the comparison.
 
@@ -210,20 +209,11 @@ def missed_ticks(state: State, now: dt.datetime) -> dict[str, int]:
             continue
         if spec.stopped:
             continue
-        ticks = sum(
-            _ticks(state, each, now) for each in _crons(records.parse("PipelineInfo", spec.raw, spec.name).input)
-        )
+        inputs = visit(records.parse("PipelineInfo", spec.raw, spec.name).input)
+        ticks = sum(_ticks(state, each.cron, now) for each in inputs if each.HasField("cron"))
         if ticks:
             found[pipeline.name] = ticks
     return found
-
-
-def _crons(info: Any) -> Iterator[Any]:
-    if info.HasField("cron"):
-        yield info.cron
-    for several in (info.join, info.group, info.cross, info.union):
-        for each in several:
-            yield from _crons(each)
 
 
 def _ticks(state: State, info: Any, now: dt.datetime) -> int:
@@ -237,7 +227,7 @@ def _ticks(state: State, info: Any, now: dt.datetime) -> int:
         return 0
     every = _EVERY.fullmatch(info.spec.strip())
     if every:
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", every[1]))
+        seconds = durations.seconds(every[1])
         return int((now - last).total_seconds() // seconds) if seconds else 0
     try:
         return sum(1 for _tick in cron.parse(info.spec).between(last, now))

@@ -25,7 +25,6 @@ _UPLOAD_CHUNK = 8 << 20
 _TIMEOUT = 60
 _TRIES = 6
 # What Google asks clients to try again: https://cloud.google.com/storage/docs/retry-strategy
-_LOCKED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 _PERMISSION = re.compile(r"Permission '(storage[\w.]+)' denied|does not have (storage[\w.]+) access")
 _PASSING = (408, 429, 500, 502, 503, 504)
 

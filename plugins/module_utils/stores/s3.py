@@ -259,12 +259,9 @@ class S3Store(Store):
 
     def copy_from(self, source: Store, source_key: str, key: str, size: int) -> bool:
         here, there = self._options, getattr(source, "_options", None)
-        same = isinstance(there, S3Options) and (here.endpoint, here.region, here.access_key) == (
-            there.endpoint,
-            there.region,
-            there.access_key,
-        )
-        if not isinstance(there, S3Options) or not same or size > _COPY_LIMIT:
+        if not isinstance(there, S3Options) or size > _COPY_LIMIT:
+            return False
+        if (here.endpoint, here.region, here.access_key) != (there.endpoint, there.region, there.access_key):
             return False
         extra = {"ACL": here.acl} if here.acl else {}
         origin = {"Bucket": there.bucket, "Key": source_key}

@@ -19,7 +19,6 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.doctor import (
     etcd_flags,
     examine,
     judged_by,
-    tag,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, EtcdError, PachdError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, Status
@@ -527,12 +526,6 @@ def test_flags_are_read_from_arguments_shell_lines_and_variables() -> None:
     shell = {"command": ["/bin/sh", "-c", "/usr/local/bin/etcd --data-dir=/d '--quota-backend-bytes=8'"]}
     assert etcd_flags(shell)["quota-backend-bytes"] == "8"
     assert etcd_flags({"env": [{"name": "ETCD_MAX_TXN_OPS", "value": "9"}]})["max-txn-ops"] == "9"
-
-
-def test_tags() -> None:
-    assert tag("docker.io/pachyderm/pachd:1.13.4") == "1.13.4"
-    assert tag("localhost:5000/pachd") == ""
-    assert tag("r/pachd:1@sha256:ab") == "1"
 
 
 def test_every_finding_is_in_the_troubleshooting_page(root: Path) -> None:

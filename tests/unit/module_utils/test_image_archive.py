@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils import image_archive
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ImageError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.image_archive import Entry, ImageConfig
+from ansible_collections.pachops.pachyderm.plugins.module_utils.image_archive import Entry, ImageConfig, tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -276,3 +276,9 @@ def test_unreadable_archives_say_why(tmp_path: Path) -> None:
     cut.write_bytes((tmp_path / "whole.tar").read_bytes()[:2_500])
     with pytest.raises(ImageError, match=r"damaged image archive|not an image archive"):
         image_archive.read(cut)
+
+
+def test_tags() -> None:
+    assert tag("docker.io/pachyderm/pachd:1.13.4") == "1.13.4"
+    assert tag("localhost:5000/pachd") == ""
+    assert tag("r/pachd:1@sha256:ab") == "1"

@@ -18,7 +18,6 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.report_page impo
     BOX_WIDTH,
     graph,
     page,
-    size_text,
     svg_graph,
 )
 
@@ -114,12 +113,6 @@ def test_an_installation_that_cannot_be_asked_has_a_page_too(data: dict[str, Any
     text = page(data)
     for said in ("there is no backup", "not ready", "pachd: no answer", "There is no repo.", "test double"):
         assert said in text
-
-
-def test_sizes() -> None:
-    assert [size_text(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4e15)] == [
-        "0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB", "4000.0 TB",
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

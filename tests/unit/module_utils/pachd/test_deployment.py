@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -298,12 +297,6 @@ def test_two_installations_do_not_see_each_other() -> None:
 
 def test_seconds_are_told_per_component() -> None:
     assert list(deploy(bare()).seconds) == ["base", "etcd", "pachd", "dash"]
-
-
-def test_decoded() -> None:
-    decode: Callable[[dict[str, Any]], dict[str, bytes]] = deployment.decoded
-    assert decode({"data": {"a": "Yg=="}}) == {"a": b"b"}
-    assert decode({}) == {}
 
 
 def test_pachd_can_be_deployed_without_being_started_and_started_later() -> None:

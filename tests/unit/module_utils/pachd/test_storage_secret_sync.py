@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, InputError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.apply import data_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.storage_secret import StorageOptions, desired
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.storage_secret_sync import (
     CredentialFiles,
-    data_of,
     ensure,
     inspect,
     owners,
