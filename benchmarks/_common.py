@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-COLLECTIONS = str(ROOT / ".cache" / "collections" / "ansible_collections")
 TESTS = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 sys.path[:0] = TESTS
 KUBECONFIG = os.environ.get("KUBECONFIG") or "/var/lib/pachops/pachops/kubeconfig"

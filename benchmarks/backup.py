@@ -30,7 +30,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _common import COLLECTIONS, clear, environment, timed
+from _common import ROOT, clear, environment, timed
+
+COLLECTIONS = str(ROOT / ".cache" / "collections" / "ansible_collections")
 
 BACK_UP = """
 import resource, sys, types

@@ -3,9 +3,11 @@
 """How fast bytes pass through the port-forward that stays, compared with `kubectl port-forward` to the same pod.
 
 A pod of this benchmark's own, in a namespace of its own, sends zeros, and takes what it is sent.  Each round moves the
-same number of bytes both ways through both programs, in turn.
+same number of bytes both ways through both programs, in turn, of which the first one changes from round to round.  What
+is compared are the medians; the exit status is 1 where either way is slower than it may be.  CPU seconds are those of
+the program alone.
 
-    python benchmarks/port_forward.py [--megabytes 400] [--rounds 3] [--kubeconfig PATH]
+    python benchmarks/port_forward.py [--megabytes 400] [--rounds 5] [--kubeconfig PATH]
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ IMAGE = "localhost/pachops/busybox:1"
 PACKAGE = "ansible_collections.pachops.pachyderm.plugins.module_utils"
 SEND, TAKE = 650, 600  # the ports of pachd that the forward knows as grpc and s3
 PIECE = 1 << 20
+LEAST = 0.9  # of the throughput of kubectl
+KUBECTL, OURS = "kubectl port-forward", "the forward that stays"
 
 
 def pod(namespace: str, megabytes: int) -> list[dict[str, Any]]:
@@ -58,8 +62,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], ports: list[int], environment: dict[str, str]) -> Iterator[None]:
-    """Run a program until the block ends; it counts as started when its ports are open."""
+def running(command: list[str], ports: list[int], environment: dict[str, str]) -> Iterator[int]:
+    """Run a program until the block ends, and yield its id; it counts as started when its ports are open."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -73,7 +77,7 @@ def running(command: list[str], ports: list[int], environment: dict[str, str]) -
                 time.sleep(0.1)
             else:
                 sys.exit(f"{command[0]} does not listen on {port}")
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
@@ -103,11 +107,17 @@ def upload(port: int, size: int) -> float:
     return time.monotonic() - started
 
 
-def main() -> None:
-    """Measure and print."""
+def cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process has used (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    """Measure, print and judge."""
     parser = argparse.ArgumentParser(description="Throughput of the port-forward that stays.")
     parser.add_argument("--megabytes", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kubeconfig", default=KUBECONFIG)
     given = parser.parse_args()
     kubectl = shutil.which("kubectl") or "kubectl"
@@ -122,6 +132,7 @@ def main() -> None:
 
     ours, theirs = free_ports(2), free_ports(2)
     seconds: dict[tuple[str, str], list[float]] = {}
+    used: dict[tuple[str, str], float] = {}
     try:
         objects = {"apiVersion": "v1", "kind": "List", "items": pod(namespace, given.megabytes)}
         tell("apply", "--filename", "-", content=json.dumps(objects))
@@ -142,12 +153,15 @@ def main() -> None:
             staying = [sys.executable, "-m", f"{PACKAGE}.kube.forwarder", str(file)]
             forward = [kubectl, "port-forward", "--namespace", namespace, "pod/bench"]
             forward += [f"{theirs[0]}:{SEND}", f"{theirs[1]}:{TAKE}"]
-            with running(staying, ours, environment), running(forward, theirs, environment):
-                for _round in range(given.rounds):
-                    for name, ports in (("kubectl port-forward", theirs), ("the forward that stays", ours)):
-                        for way, measure, port in (("down", download, ports[0]), ("up", upload, ports[1])):
-                            took = measure(port, given.megabytes * PIECE)
+            with running(staying, ours, environment) as own, running(forward, theirs, environment) as other:
+                programs = [(KUBECTL, theirs, other), (OURS, ours, own)]
+                for number in range(given.rounds):
+                    for way, measure in (("down", download), ("up", upload)):
+                        for name, ports, pid in programs[:: -1 if number % 2 else 1]:
+                            before = cpu(pid)
+                            took = measure(ports[way == "up"], given.megabytes * PIECE)
                             seconds.setdefault((way, name), []).append(took)
+                            used[way, name] = used.get((way, name), 0.0) + cpu(pid) - before
     finally:
         subprocess.run(
             [kubectl, "delete", "namespace", namespace, "--wait=false"],
@@ -155,14 +169,18 @@ def main() -> None:
             check=False,
             capture_output=True,
         )
+    slow = False
     for way in ("down", "up"):
-        rates = {
-            name: given.megabytes / statistics.median(took) for (each, name), took in seconds.items() if each == way
-        }
+        rates = {name: given.megabytes / statistics.median(seconds[way, name]) for name in (KUBECTL, OURS)}
         for name, rate in rates.items():
-            ratio = rate / rates["kubectl port-forward"]
-            sys.stdout.write(f"{way:4}  {name:24}  {rate:7.0f} MB/s  ratio {ratio:.2f}\n")
+            per_gigabyte = used[way, name] * 1024 / given.megabytes / given.rounds
+            sys.stdout.write(f"{way:4}  {name:22}  {rate:7.0f} MB/s  {per_gigabyte:5.2f} s of CPU per GiB\n")
+        ratio = rates[OURS] / rates[KUBECTL]
+        slow = slow or ratio < LEAST
+        verdict = "PASS" if ratio >= LEAST else "FAIL"
+        sys.stdout.write(f"{verdict}  {way}: {ratio:.2f} of kubectl's throughput, at least {LEAST} is wanted\n")
+    return int(slow)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

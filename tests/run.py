@@ -6,13 +6,14 @@ Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `m
        python3 tests/run.py --list        the stages in their order
 
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
-tests are counted one by one, any other command counts as one test.  Without a stage named, three lanes run side by side
-once the cluster is up: what deploys to it, which mostly waits; what judges files alone, with the time that the others
-leave; and all the rest.  The output of each command is then printed when it ends, and kept in .cache/logs.
+tests are counted one by one, any other command counts as one test.  Without a stage named, two queues are worked off
+side by side once the cluster is up: what needs the cluster, which mostly waits and of which three run at once; and what
+needs only the checkout, with the time that the others leave.  The output of each command is then printed when it ends,
+and kept in .cache/logs.
 
-A gate that is a pure function of the checkout is not run again while nothing that it depends on has changed (see
-verdicts.py); PACHOPS_GATES=fresh runs it all the same.  Needs nothing but Python's standard library, since the first
-stage is what installs everything else.
+What is a pure function of the checkout is not run again while nothing that it depends on has changed (see verdicts.py):
+gates, unit tests, and those integration tests that start all that they talk to.  PACHOPS_GATES=fresh runs them all the
+same.  Needs nothing but Python's standard library, since the first stage is what installs everything else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -40,15 +41,29 @@ REPORTS = ROOT / ".cache" / "reports"
 LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
 # This one brings up a cluster of its own.
-SCENARIOS_FIRST = ("local_cluster",)
+SCENARIOS_APART = ("local_cluster",)
 # This one kills the API server once.
-SCENARIOS_RESTLESS = ("client",)
-# Before the lanes: what they need, and the builds that take both cores.  After them: what needs the results of both.
+SCENARIOS_ALONE = ("client",)
+# These put doubles of clouds on the same port of this host.
+SCENARIOS_WITH_DOUBLES = ("deploy_aws", "deploy_gcp", "migrate")
+# Before the queues: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
-# The stages that deploy to the cluster, in one lane because two would wait for each other's pods.
-DEPLOYING = ("conformance", "e2e")
+# How many commands use the cluster at once.
+SIDE_BY_SIDE = 3
+# Their order: first what bears nothing beside it, then what keeps others waiting, then the longest.
+FIRST = (
+    "pytest operations",
+    "molecule client",
+    "molecule local_cluster",
+    *(f"molecule {name}" for name in SCENARIOS_WITH_DOUBLES),
+    "pytest cluster",
+    "molecule disaster",
+    "molecule deploy_local",
+    "molecule backup_restore",
+)
+OPERATIONS = "tests/e2e/test_operations.py"
 IN_TWO = ("-n", "2", "--dist", "worksteal")
-MEASURED = ("unit", "integration")
+MEASURED = ("unit", "servers", "cluster")
 # Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
 HEARTBEAT = 60
 REPEATED = 15
@@ -74,10 +89,12 @@ class Command:
     """One program of a stage.
 
     :param report: the JUnit report that it leaves.
-    :param cluster: whether it uses the local cluster, whose state is printed when it fails.
+    :param cluster: whether it is told of the local cluster, whose state is printed when it fails.
+    :param alone: whether it kills parts of that cluster, or cannot bear that: no other command uses it meanwhile.
+    :param apart: whether it has a cluster of its own, so that nothing that befalls the other one matters.
+    :param takes: what only one command at a time can have; of two that take the same the first goes first.
     :param limit: seconds after which it counts as failed although it ends well.
     :param coverage: file for its coverage data; each command has its own, since two may run at once.
-    :param restless: whether it kills parts of the cluster, or cannot bear that; such commands never run at once.
     :param pure: whether nothing but the checkout and the installed tools decides how it ends.
     """
 
@@ -87,8 +104,17 @@ class Command:
     cluster: bool = False
     limit: float | None = None
     coverage: Path | None = None
-    restless: bool = False
+    alone: bool = False
+    apart: bool = False
+    takes: str = ""
     pure: bool = False
+
+    def bears(self, other: Command) -> bool:
+        """Whether the two may run at once."""
+        if self.takes and self.takes == other.takes:
+            return False
+        both_use_it = all(each.cluster and not each.apart for each in (self, other))
+        return not (both_use_it and (self.alone or other.alone))
 
 
 @dataclass
@@ -119,7 +145,12 @@ def tool(name: str, *arguments: str, label: str = "", pure: bool = False) -> Com
 
 
 def pytest(
-    label: str, *arguments: str, coverage: bool = False, cluster: bool = False, restless: bool = False
+    label: str,
+    *arguments: str,
+    coverage: bool = False,
+    cluster: bool = False,
+    alone: bool = False,
+    pure: bool = False,
 ) -> Command:
     """Return a pytest command that leaves a JUnit report, and coverage data where asked."""
     report = REPORTS / f"{label}.xml"
@@ -127,7 +158,7 @@ def pytest(
     measured = ("--cov", "--cov-report=", "--cov-fail-under=0") if coverage else ()
     argv = (str(BIN / "pytest"), *arguments, *measured, f"--junitxml={report}", "-q")
     data = COVERAGE / label / "data" if coverage else None
-    return Command(f"pytest {label}", argv, report, cluster, coverage=data, restless=restless)
+    return Command(f"pytest {label}", argv, report, cluster, coverage=data, alone=alone, pure=pure)
 
 
 def gate(path: str) -> Command:
@@ -137,14 +168,20 @@ def gate(path: str) -> Command:
 
 def scenario(name: str) -> Command:
     """Return the command that runs one molecule scenario."""
-    argv = (str(BIN / "molecule"), "test", "--scenario-name", name)
-    return Command(f"molecule {name}", argv, cluster=True, restless=name in SCENARIOS_RESTLESS)
+    return Command(
+        f"molecule {name}",
+        (str(BIN / "molecule"), "test", "--scenario-name", name),
+        cluster=True,
+        alone=name in SCENARIOS_ALONE,
+        apart=name in SCENARIOS_APART,
+        takes="doubles" if name in SCENARIOS_WITH_DOUBLES else "",
+    )
 
 
 def scenarios() -> list[str]:
     """Return the molecule scenarios: those that others build on first, then by name."""
     found = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
-    return sorted(found, key=lambda name: name not in SCENARIOS_FIRST)
+    return sorted(found, key=lambda name: name not in SCENARIOS_APART)
 
 
 def stages() -> dict[str, list[Command]]:
@@ -152,18 +189,18 @@ def stages() -> dict[str, list[Command]]:
     return {
         "setup": [Command("make setup", ("make", "setup"))],
         "lint": [
-            tool("ruff", "check", "--quiet", ".", label="ruff check"),
-            tool("ruff", "format", "--check", "--quiet", ".", label="ruff format"),
+            tool("ruff", "check", "--quiet", ".", label="ruff check", pure=True),
+            tool("ruff", "format", "--check", "--quiet", ".", label="ruff format", pure=True),
             gate("tests/gates/mypy"),
-            tool("yamllint", "--strict", "."),
+            tool("yamllint", "--strict", ".", pure=True),
             tool("ansible-lint", "--offline", "-q", pure=True),
-            tool("reuse", "lint", "--lines"),
-            tool("antsibull-changelog", "lint"),
+            tool("reuse", "lint", "--lines", pure=True),
+            tool("antsibull-changelog", "lint", pure=True),
         ],
-        "gates": [pytest("gates", "tests/gates")],
+        "gates": [pytest("gates", "tests/gates", pure=True)],
         "sanity": [gate("tests/gates/sanity")],
         "importer": [gate("tests/gates/importer")],
-        "unit": [pytest("unit", "tests/unit", "-n", "auto", coverage=True)],
+        "unit": [pytest("unit", "tests/unit", "-n", "auto", coverage=True, pure=True)],
         "cores": [gate("tests/gates/cores")],
         "docs": [gate("docs/docsite/build")],
         "quickstart": [
@@ -172,7 +209,8 @@ def stages() -> dict[str, list[Command]]:
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
         ],
         "integration": [
-            pytest("integration", "tests/integration", *IN_TWO, coverage=True, cluster=True, restless=True),
+            pytest("servers", "tests/integration", "--servers", *IN_TWO, coverage=True, pure=True),
+            pytest("cluster", "tests/integration", "--cluster", *IN_TWO, coverage=True, cluster=True),
         ],
         "coverage": [
             tool("coverage", "combine", "--keep", *(str(COVERAGE / label / "data") for label in MEASURED)),
@@ -180,10 +218,15 @@ def stages() -> dict[str, list[Command]]:
         ],
         "conformance": [
             # Archives of pachd that somebody gives bring no image for pipelines along.
-            tool("ansible-playbook", "tests/images/pipelines.yml", label="image for pipelines"),
-            pytest("conformance", "tests/conformance", cluster=True),
+            replace(tool("ansible-playbook", "tests/images/pipelines.yml", label="image for pipelines"), takes="image"),
+            replace(pytest("conformance", "tests/conformance", cluster=True), takes="image"),
         ],
-        "e2e": [pytest("e2e", "tests/e2e", cluster=True, restless=True), *map(scenario, scenarios())],
+        "e2e": [
+            # It kills etcd and the kubelet.
+            pytest("operations", OPERATIONS, cluster=True, alone=True),
+            pytest("e2e", "tests/e2e", f"--ignore={OPERATIONS}", cluster=True),
+            *map(scenario, scenarios()),
+        ],
     }
 
 
@@ -262,9 +305,12 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
     """Run one command, its output going to the terminal or to ``log``."""
     say(f"\n=== {stage}: {command.name}\n    {shlex.join(command.argv)}", log)
     digest = verdicts.digest(ROOT, command.argv) if command.pure else None
-    if since := verdicts.passed(command.name, digest):
-        say(f"unchanged since it passed on {since}, digest {digest}; run with PACHOPS_GATES=fresh to run it again", log)
-        return Outcome(stage, command, 1, 0, 0, 0.0, log=log, unchanged=True)
+    if kept := verdicts.passed(command.name, digest, command.coverage):
+        say(
+            f"unchanged since it passed on {kept.on}, digest {digest}; run with PACHOPS_GATES=fresh to run it again",
+            log,
+        )
+        return Outcome(stage, command, kept.passed, 0, kept.skipped, 0.0, log=log, unchanged=True)
     if command.report:
         command.report.unlink(missing_ok=True)
         command.report.parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +334,7 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         passed, failed, skipped = counts(command.report, status)
     # What was edited meanwhile has not been judged.
     if command.pure and not failed and digest == verdicts.digest(ROOT, command.argv):
-        verdicts.keep(command.name, digest)
+        verdicts.keep(command.name, digest, passed, skipped, command.coverage)
     outcome = Outcome(stage, command, passed, failed, skipped, seconds, cpu, log)
     say(f"--- {command.name}: {outcome.verdict} in {outcome.seconds:.0f} s", log)
     if failed and "KUBECONFIG" in environment:
@@ -301,40 +347,45 @@ class Lanes:
 
     def __init__(self) -> None:
         self._printing = threading.Lock()
-        self._rest = threading.Lock()
+        self._turn = threading.Condition()
+        self._busy: list[Command] = []
         self._running: dict[str, float] = {}
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def run(self, *lanes: Sequence[tuple[str, Command]]) -> list[Outcome]:
-        """Return the outcomes, lane after lane."""
+        """Return the outcomes; a list that is given several times is worked off by as many at once."""
+        queues = {id(lane): list(lane) for lane in lanes}
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         beat.start()
         with ThreadPoolExecutor(len(lanes)) as pool:
-            outcomes = [outcome for lane in pool.map(self._lane, lanes) for outcome in lane]
+            outcomes = [each for lane in pool.map(lambda lane: self._lane(queues[id(lane)]), lanes) for each in lane]
         ended.set()
         beat.join()
         return outcomes
 
-    def _lane(self, lane: Sequence[tuple[str, Command]]) -> list[Outcome]:
-        waiting, outcomes = list(lane), []
-        while waiting and not _stopping.is_set():
-            outcomes.append(self._next(waiting))
+    def _lane(self, waiting: list[tuple[str, Command]]) -> list[Outcome]:
+        outcomes = []
+        while (each := self._next(waiting)) and not _stopping.is_set():
+            try:
+                outcomes.append(self._one(*each))
+            finally:
+                with self._turn:
+                    self._busy.remove(each[1])
+                    self._turn.notify_all()
         return outcomes
 
-    def _next(self, waiting: list[tuple[str, Command]]) -> Outcome:
-        """Run the first that may run now; one that must not run beside another lane's lets calmer ones pass."""
-        calm = next((each for each in waiting if not each[1].restless), None)
-        restless = waiting[0][1].restless
-        if restless and not self._rest.acquire(blocking=calm is None):
-            restless = False
-        chosen = waiting[0] if restless or calm is None else calm
-        waiting.remove(chosen)
-        try:
-            return self._one(*chosen)
-        finally:
-            if restless:
-                self._rest.release()
+    def _next(self, waiting: list[tuple[str, Command]]) -> tuple[str, Command] | None:
+        """Take the first command that bears all that run now; None when there are no more."""
+        with self._turn:
+            while waiting and not _stopping.is_set():
+                for each in waiting:
+                    if all(each[1].bears(other) for other in self._busy):
+                        waiting.remove(each)
+                        self._busy.append(each[1])
+                        return each
+                self._turn.wait(1)
+        return None
 
     def _one(self, stage: str, command: Command) -> Outcome:
         log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
@@ -400,23 +451,15 @@ def telling(log: str) -> list[str]:
 
 
 def lanes() -> tuple[list[tuple[str, Command]], ...]:
-    """Return what `make test` runs side by side: what deploys to the cluster, what judges files alone, and the rest."""
-    deploying: list[tuple[str, Command]] = []
+    """Return what `make test` runs side by side: what needs the cluster, as often as is run at once; and all the rest."""
+    using: list[tuple[str, Command]] = []
     judging: list[tuple[str, Command]] = []
-    rest: list[tuple[str, Command]] = []
-    own_cluster = {f"molecule {name}" for name in SCENARIOS_FIRST}
     for stage, commands in stages().items():
-        if stage in (*BEFORE, *AFTER):
-            continue
-        for command in commands:
-            if command.pure:
-                lane = judging
-            else:
-                lane = deploying if stage in DEPLOYING and command.name not in own_cluster else rest
-            lane.append((stage, command))
-    # Last, so that the kills in the other lane are most likely over.
-    rest.sort(key=lambda each: each[0] == "integration")
-    return deploying, judging, rest
+        if stage not in (*BEFORE, *AFTER):
+            for command in commands:
+                (judging if command.pure else using).append((stage, command))
+    using.sort(key=lambda each: FIRST.index(each[1].name) if each[1].name in FIRST else len(FIRST))
+    return *[using] * SIDE_BY_SIDE, judging
 
 
 def everything() -> list[Outcome]:

@@ -1,33 +1,40 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdicts of gates that are pure functions of the checkout, kept so that the same input is not judged twice.
+"""The verdicts of gates and tests that are pure functions of the checkout, so that the same input is not judged twice.
 
-Only a pass is kept: its date, in a file named by the gate and the digest of all that it depends on, in ``gates`` below
-/var/cache/pachops (PACHOPS_CACHE replaces that).  The digest covers
+Only a pass is kept: its date, how many tests it was and the coverage that they measured, in files named by the command
+and the digest of all that it depends on, in ``gates`` below /var/cache/pachops (PACHOPS_CACHE replaces that), and for a
+week, since something may be missing below.  The digest covers
 
 - every file of the checkout that git does not ignore: its name, content and mode; the locks are among them;
 - what is installed in .venv, by the digests that its installer recorded, and the version of its Python;
-- the programs of this host that gates use where they find them, and the variables of the environment that steer Ansible, pytest and Python;
+- the programs of this host that they use where they find them, those that the local cluster's build left in its cache, and
+  the variables of the environment that steer Ansible, pytest and Python;
 - the command itself.
 
-So whatever changes, the gate runs again; ``PACHOPS_GATES=fresh`` makes it run in any case.  Never for what touches a
-cluster, a server or the time of day.
+So whatever changes, the command runs again; ``PACHOPS_GATES=fresh`` makes it run in any case.  Never for what touches a
+cluster, this host's network, or a server that it did not start itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 CACHE = Path(os.environ.get("PACHOPS_CACHE", "/var/cache/pachops")) / "gates"
+KEPT = timedelta(days=7)
+# Tests take etcd from here.
+PROGRAMS = Path("/var/cache/pachops/programs")
 STEERING = re.compile(r"(ANSIBLE|PYTEST|PYTHON|MYPY|RUFF|COVERAGE)")
 # What is tested with where it is there: a host without one has not tested with it.
 FOUND = (
@@ -38,6 +45,12 @@ FOUND = (
     "chromium",
     "chromium-browser",
     "google-chrome",
+    "apt-get",
+    "go",
+    "openssl",
+    "sha256sum",
+    "systemd-analyze",
+    "zstd",
 )
 # What an installer notes of itself, or of this very environment, and not of what it installed.
 UNTOLD = re.compile(rb"\.\./|\S*\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|RECORD),|\S*\.pyc,")
@@ -64,26 +77,53 @@ def digest(root: Path, argv: Sequence[str]) -> str | None:
     return total.hexdigest()
 
 
-def passed(name: str, digest: str | None) -> str | None:
-    """Return when the gate passed with this digest, or None where it never did or is to run in any case."""
+@dataclass(frozen=True)
+class Verdict:
+    """When it passed, and how many tests passed and were skipped."""
+
+    on: str
+    passed: int
+    skipped: int
+
+
+def passed(name: str, digest: str | None, coverage: Path | None = None) -> Verdict | None:
+    """Return the verdict for this digest, or None where there is none, it is old, or the command is to run in any case.
+
+    :param coverage: file that gets the coverage data that was kept with it; without them it does not count.
+    """
     if digest is None or os.environ.get("PACHOPS_GATES") == "fresh":
         return None
     try:
-        return _verdict(name, digest).read_text(encoding="utf-8").strip() or None
-    except OSError:
+        kept = _verdict(name, digest)
+        if datetime.now(timezone.utc) - datetime.fromtimestamp(kept.stat().st_mtime, timezone.utc) > KEPT:
+            return None
+        verdict = Verdict(**json.loads(kept.read_text(encoding="utf-8")))
+        if coverage:
+            coverage.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_data(kept), coverage)
+        return verdict
+    except (OSError, TypeError, ValueError):
         return None
 
 
-def keep(name: str, digest: str | None) -> None:
-    """Keep that the gate passed; a cache that cannot be written only costs the next run its time."""
+def keep(name: str, digest: str | None, passed: int = 1, skipped: int = 0, coverage: Path | None = None) -> None:
+    """Keep that the command passed; a cache that cannot be written only costs the next run its time."""
     if digest is None:
         return
-    verdict = _verdict(name, digest)
+    kept = _verdict(name, digest)
+    on = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     with contextlib.suppress(OSError):
         CACHE.mkdir(parents=True, exist_ok=True)
-        half = verdict.with_name(f".{verdict.name}.{os.getpid()}")
-        half.write_text(datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC\n"), encoding="utf-8")
-        half.rename(verdict)
+        half = kept.with_name(f".{kept.name}.{os.getpid()}")
+        if coverage:
+            shutil.copyfile(coverage, half)
+            half.rename(_data(kept))
+        half.write_text(json.dumps({"on": on, "passed": passed, "skipped": skipped}), encoding="utf-8")
+        half.rename(kept)
+
+
+def _data(kept: Path) -> Path:
+    return kept.with_name(f"{kept.name}.coverage")
 
 
 def _verdict(name: str, digest: str) -> Path:
@@ -119,10 +159,11 @@ def _installed(root: Path) -> Iterator[bytes]:
 
 
 def _host() -> Iterator[bytes]:
-    yield f"{platform.python_version()} {platform.platform()}".encode()
+    yield f"{platform.python_version()} {platform.platform()} user {os.geteuid()}".encode()
     for name in FOUND:
         yield str(shutil.which(name)).encode()
-    yield from sorted(str(path).encode() for path in (Path.home() / ".pyenv" / "versions").glob("3.*"))
+    for places in ((Path.home() / ".pyenv" / "versions").glob("3.*"), PROGRAMS.glob("*")):
+        yield from sorted(str(path).encode() for path in places)
     for name, value in sorted(os.environ.items()):
         if STEERING.match(name):
             yield f"{name}={value}".encode()

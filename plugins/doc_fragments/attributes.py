@@ -9,7 +9,7 @@ from __future__ import annotations
 class ModuleDocFragment:
     """Fragments for C(extends_documentation_fragment: pachops.pachyderm.attributes[.part])."""
 
-    # Every module extends this one and the action group's, and states its own support.
+    # Every module extends this one and either says itself what it supports or extends one of those below, too.
     DOCUMENTATION = r"""
 options: {}
 attributes:
@@ -32,6 +32,17 @@ attributes:
     support: full
     membership:
       - pachops.pachyderm.pachyderm
+"""
+
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
 """
 
     # For modules that only look.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.backup_store)."""
+    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.backup_store[.part])."""
 
     DOCUMENTATION = r"""
 options:
@@ -51,4 +51,21 @@ options:
         description: CA certificates to trust instead of the system's.
         type: path
         default: ""
+"""
+
+    CLUSTER = r"""
+options:
+  cluster_id:
+    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
+    type: str
+    default: ""
+"""
+
+    IDENTITIES = r"""
+options:
+  identity_files:
+    description: Files with age identities or SSH private keys on this host, for an encrypted backup.
+    type: list
+    elements: path
+    default: []
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.kube)."""
+    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.kube[.namespace])."""
 
     DOCUMENTATION = r"""
 options:
@@ -26,4 +26,12 @@ requirements:
 notes:
   - Changes are made by server-side apply with the field manager C(pachops.pachyderm). In check mode the API server is
     asked for a real dry run, so the prediction includes its defaults and its admission rules.
+"""
+
+    NAMESPACE = r"""
+options:
+  namespace:
+    description: Namespace of the installation.
+    type: str
+    default: pachyderm
 """

@@ -10,6 +10,7 @@ that the messages name.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from .findings import Finding, error, ok, warning
 from .image_archive import tag
 from .installation import labels, name, pod_ready, restarts, waiting
 from .kube.wait import telling_lines
-from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA
+from .pachd.manifests import ETCD_CLIENT_PORT, ETCD_DATA, RESTORE_JOURNAL
 from .pachd.options import SETTINGS_SPEC
 from .pachd.preflight import ImageCheck, Request, inspect
 from .pachd.storage_secret import ENVIRONMENT
+from .restore import journal as journals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +44,8 @@ ETCD_FLAGS: Mapping[str, int] = {
     "quota-backend-bytes": 8589934592,
 }
 COMPACTION_FLAG = "auto-compaction-retention"
+FORGOTTEN = 7 * 86400.0
+"""Seconds for which what a restore set aside may wait for a person's decision."""
 QUOTA_SHARE = 0.8
 """Share of etcd's quota from which on it is called full: at 100 % etcd refuses every write until it is compacted."""
 
@@ -707,6 +711,38 @@ def check_pachd_answers(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+# -- restores ---------------------------------------------------------------------------------------------------------
+
+
+def check_restores(evidence: Evidence) -> Iterator[Finding]:
+    """None died on the way, and nobody has forgotten what they set aside."""
+    installation = evidence.installation
+    try:
+        journal = journals.of(installation.find("ConfigMap", RESTORE_JOURNAL), installation.namespace)
+    except ClusterError as broken:
+        yield error("restore", f"{broken.what}: {broken.why}", "a journal that can be read", broken.fix)
+        return
+    if journal.unfinished:
+        yield warning(
+            "restore",
+            f"the restore of {journal.backup} is not finished, at the step '{journal.last}'",
+            "no restore under way",
+            "Let it end. If it died, run it again with the same backup, or undo it (restore_action=undo).",
+        )
+    elif journal.set_aside:
+        since = journals.made(journal.set_aside[0])
+        age = (
+            dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(since.replace("Z", "+00:00"))
+        ).total_seconds()
+        if age > FORGOTTEN:
+            yield warning(
+                "restore-set-aside",
+                f"what {len(journal.set_aside)} restores set aside is on etcd's volume since {since}",
+                f"undone or confirmed within {FORGOTTEN // 86400:.0f} days: it takes room that etcd may need",
+                "If the restore was right, delete it: restore_action=confirm. There is no undo after that.",
+            )
+
+
 # -- workers ----------------------------------------------------------------------------------------------------------
 
 
@@ -760,5 +796,6 @@ INSTALLATION_CHECKS: tuple[Callable[[Evidence], Iterable[Finding]], ...] = (
     check_pachd_pods,
     check_pachd_services,
     check_pachd_answers,
+    check_restores,
     check_workers,
 )

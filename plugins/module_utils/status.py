@@ -16,7 +16,9 @@ from .backup.rehearsals import newest as newest_rehearsal
 from .backup.report import current_at
 from .errors import BackupError, PachopsError
 from .installation import labels, name, ours, pod_ready, restarts, waiting
+from .pachd.manifests import RESTORE_JOURNAL
 from .progress_view import size_text
+from .restore import journal as journals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +60,7 @@ def report(evidence: Evidence, now: dt.datetime) -> Object:
         "workers": _workers(installation),
         "images": _images(installation),
         "stand_in": evidence.stand_in,
+        "restores": _restores(installation),
         "backups": None,
         "unknown": dict(evidence.unseen)
         | ({"etcd": evidence.etcd_trouble} if evidence.etcd_trouble else {})
@@ -213,6 +216,22 @@ def _workers(installation: Installation) -> Object:
     }
 
 
+def _restores(installation: Installation) -> Object:
+    found: Object = {"unfinished": "", "step": "", "set_aside": [], "since": ""}
+    try:
+        journal = journals.of(installation.find("ConfigMap", RESTORE_JOURNAL), installation.namespace)
+    except PachopsError as error:
+        return found | {"unfinished": str(error)}
+    aside = journal.set_aside
+    unfinished = journal.backup if journal.unfinished else ""
+    return {
+        "unfinished": unfinished,
+        "step": journal.last if unfinished else "",
+        "set_aside": aside,
+        "since": journals.made(aside[0]) if aside else "",
+    }
+
+
 def _images(installation: Installation) -> Object:
     images = {}
     for part, workload in (("pachd", installation.pachd), ("etcd", installation.etcd)):
@@ -250,6 +269,8 @@ def screen(state: Mapping[str, Any]) -> list[str]:
         ("workers", _workers_line(state["workers"])),
         ("backups", _backups_line(state.get("backups"))),
         ("restore", _restore_line(state.get("backups"))),
+        ("", _unfinished_line(state["restores"])),
+        ("", _set_aside_line(state["restores"])),
         *((f"image {part}", image) for part, image in state["images"].items()),
     ]
     return [*_table(rows), *_unknown(state)]
@@ -264,6 +285,20 @@ def _restore_line(backups: Mapping[str, Any] | None) -> str:
     if rehearsal["passed"]:
         return f"✔ would take about {rehearsal['restore_seconds']:.0f} s, {which}"
     return f"✗ {which}: {rehearsal['error']}"
+
+
+def _unfinished_line(restores: Mapping[str, Any]) -> str:
+    if not restores["unfinished"]:
+        return ""
+    where = f", at the step '{restores['step']}'" if restores["step"] else ""
+    return f"✗ not finished: {restores['unfinished']}{where}"
+
+
+def _set_aside_line(restores: Mapping[str, Any]) -> str:
+    count = len(restores["set_aside"])
+    if not count:
+        return ""
+    return f"set aside by {count} restore{'s' if count > 1 else ''} since {restores['since']}, until one is confirmed"
 
 
 def _backups_line(backups: Mapping[str, Any] | None) -> str:

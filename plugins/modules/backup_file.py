@@ -17,6 +17,7 @@ description:
   - The unpacked etcd snapshot is kept in a private temporary directory while the module runs.
 extends_documentation_fragment:
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.identities
   - pachops.pachyderm.attributes
 attributes:
   check_mode:
@@ -38,11 +39,6 @@ options:
     description: Which backup to read; the newest complete one by default.
     type: str
     default: ""
-  identity_files:
-    description: Files with age identities or SSH private keys on this host, for an encrypted backup.
-    type: list
-    elements: path
-    default: []
   snapshot:
     description:
       - An etcd snapshot on this host, as C(etcdctl snapshot save) writes it, to be read instead of a backup set.

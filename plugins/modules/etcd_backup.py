@@ -17,6 +17,7 @@ description:
   - A set is listed only when it is whole. Its correctness is proven by M(pachops.pachyderm.etcd_backup_verify).
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.live
   - pachops.pachyderm.attributes
@@ -33,10 +34,6 @@ attributes:
     details:
       - Every run makes a new set, unless O(if_changed=true) and the last verified one has all there is.
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   recipients:
     description:
       - Public keys to encrypt to, as C(age1…) or as SSH public keys. Without any nothing is encrypted.

@@ -15,13 +15,10 @@ description:
   - What is damaged is reported and fails nothing.
 extends_documentation_fragment:
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.cluster
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.info_module
 options:
-  cluster_id:
-    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
-    type: str
-    default: ""
   backup_id:
     description:
       - Which backup to return as RV(backup).

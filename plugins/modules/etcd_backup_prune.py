@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - pachops.pachyderm.kube
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.cluster
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -31,10 +32,6 @@ attributes:
   idempotent:
     support: full
 options:
-  cluster_id:
-    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
-    type: str
-    default: ""
   keep_last:
     description: How many of the newest backups stay.
     type: int

@@ -15,7 +15,9 @@ description:
   - Metrics or an Event that cannot be delivered are a warning and fail nothing.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.cluster
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -28,14 +30,6 @@ attributes:
   idempotent:
     support: none
 options:
-  cluster_id:
-    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
-    type: str
-    default: ""
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   started:
     description: When the run began, in seconds since 1970.
     type: float

@@ -20,6 +20,8 @@ description:
     nothing is recorded.
 extends_documentation_fragment:
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.identities
+  - pachops.pachyderm.backup_store.cluster
   - pachops.pachyderm.attributes
 attributes:
   check_mode:
@@ -33,10 +35,6 @@ attributes:
     details:
       - Every run makes a new record, unless O(max_age) says for how long an earlier one will do.
 options:
-  cluster_id:
-    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
-    type: str
-    default: ""
   backup_id:
     description: An id, V(latest), V(latest-verified), or a time or date in UTC, which means the newest begun by then.
     type: str
@@ -52,11 +50,6 @@ options:
       - V(0) always verifies.
     type: int
     default: 0
-  identity_files:
-    description: Files with age identities or SSH private keys on this host, for an encrypted backup.
-    type: list
-    elements: path
-    default: []
   etcd_program:
     description:
       - The etcd to boot, beside which C(etcdutl) or an C(etcdctl) before 3.6 is.

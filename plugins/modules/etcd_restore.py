@@ -130,6 +130,42 @@ options:
     type: str
     choices: [auto, direct, port_forward]
     default: auto
+  etcd:
+    description:
+      - How to reach an etcd that has TLS, users or an address of its own, before and after the restore.
+      - Users and passwords of etcd are part of its data. Where the backup is of an etcd with users, these are theirs.
+      - Behind an address of its own one member is compared with the backup, whichever answers.
+    type: dict
+    default: {}
+    suboptions:
+      endpoint:
+        description: Its client address, such as V(https://etcd.example:2379).
+        type: str
+        default: ""
+      ca_file:
+        description: CA certificates that etcd's is checked against.
+        type: path
+        default: ""
+      cert_file:
+        description: The client certificate.
+        type: path
+        default: ""
+      key_file:
+        description: The client certificate's private key.
+        type: path
+        default: ""
+      server_name:
+        description: The name in etcd's certificate, where that is not the address.
+        type: str
+        default: ""
+      user:
+        description: Its user, where authentication is on.
+        type: str
+        default: ""
+      password:
+        description: The user's password.
+        type: str
+        default: ""
   target_path:
     description: The directory of the objects on this host, with the backend C(local); the node's own by default.
     type: path
@@ -239,7 +275,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.catalogue import read_catalogue
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.files import state_of_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.options import read_identities, store_of
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import (
+    ETCD_ARGUMENT_SPEC,
+    etcd_access_of,
+    etcd_of,
+)
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet, cluster_ids
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options as VerifyOptions
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError, InputError, PachopsError
@@ -283,7 +323,7 @@ def restorer_of(params: dict[str, Any]) -> Restorer:
         kube,
         params["namespace"],
         options,
-        etcd=EtcdAccess(params["transport"]),
+        etcd=etcd_access_of(params["etcd"], params["transport"]),
         progress=Progress(),
         etcds=etcd_of,
         connect=connected,
@@ -296,7 +336,8 @@ def cluster_of(params: dict[str, Any], store: Store) -> str:
     if len(found) > 1:
         kube = connect(params["kubeconfig"], params["context"])
         installation = observe(kube, params["namespace"])
-        own = plans.look(kube, installation, lambda kube, seen: etcd_of(kube, seen, EtcdAccess())).cluster_id
+        access = etcd_access_of(params["etcd"], params["transport"])
+        own = plans.look(kube, installation, lambda kube, seen: etcd_of(kube, seen, access)).cluster_id
         found = [own] if own in found else found
     if len(found) == 1:
         return str(found[0])
@@ -394,7 +435,7 @@ def main() -> None:
             "version_skew": {"type": "bool", "default": False},
             "image": {"type": "str", "default": Options.image},
             "token": {"type": "str", "default": "", "no_log": True},
-            "transport": {"type": "str", "choices": ["auto", "direct", "port_forward"], "default": "auto"},
+            **ETCD_ARGUMENT_SPEC,
             "target_path": {"type": "path", "default": ""},
             "target_access": access,
             "etcd_program": {"type": "str", "default": ""},

@@ -16,14 +16,8 @@ author:
   - The pachops.pachyderm contributors (@pachops)
 extends_documentation_fragment:
   - pachops.pachyderm.attributes
+  - pachops.pachyderm.attributes.full
   - pachops.pachyderm.gcp
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   bucket:
     description: Name of the bucket.

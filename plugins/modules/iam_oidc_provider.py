@@ -18,13 +18,7 @@ requirements:
   - boto3 (Python package)
 extends_documentation_fragment:
   - pachops.pachyderm.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - pachops.pachyderm.attributes.full
 options:
   url:
     description: Address of the cluster's issuer.

@@ -15,14 +15,7 @@ description:
     complete them (C(docker.io/library/…)), and pins them so that the kubelet never removes them.
   - An image is the same when its configuration's digest is the same, however the archive is packed.
 author: [The pachops.pachyderm contributors (@pachops)]
-extends_documentation_fragment: [pachops.pachyderm.attributes]
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+extends_documentation_fragment: [pachops.pachyderm.attributes, pachops.pachyderm.attributes.full]
 options:
   archives:
     description:

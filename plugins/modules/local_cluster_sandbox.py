@@ -17,14 +17,7 @@ description:
     The settings of the machine that a cluster changes are put back when the last one goes.
   - The role P(pachops.pachyderm.local_cluster#role) uses it; it is of little use alone.
 author: [The pachops.pachyderm contributors (@pachops)]
-extends_documentation_fragment: [pachops.pachyderm.attributes]
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+extends_documentation_fragment: [pachops.pachyderm.attributes, pachops.pachyderm.attributes.full]
 options:
   name:
     description: The cluster's name, 1 to 12 lower-case letters, digits and hyphens, a letter first.

@@ -18,6 +18,7 @@ description:
     next garbage collection; another proof of the same pod writes the same object again.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -32,10 +33,6 @@ attributes:
   idempotent:
     support: full
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   version:
     description: The version that pachd has to answer.
     type: str

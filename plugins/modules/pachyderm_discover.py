@@ -18,14 +18,11 @@ description:
   - No value of a Secret is returned; the storage secret stays where it is and is referred to.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.info_module
   - pachops.pachyderm.attributes.action_group
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   plan:
     description:
       - Ask what a deployment would change. It needs the right to do what a deployment does, for the API server judges

@@ -17,14 +17,8 @@ description:
 extends_documentation_fragment:
   - pachops.pachyderm.pachd
   - pachops.pachyderm.attributes
+  - pachops.pachyderm.attributes.full
   - pachops.pachyderm.attributes.action_group
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   repo:
     description: The repo; it is made where files are put into one that does not exist.

@@ -82,7 +82,7 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: What was computed beforehand.
-  returned: always
+  returned: if O(state=collected)
   type: dict
   contains:
     frees:
@@ -109,22 +109,22 @@ plan:
     pipelines: [measure]
 before:
   description: C(count) and C(bytes) of what was in the object store, by tree and as C(total).
-  returned: always
+  returned: if O(state=collected)
   type: dict
   sample: {total: {count: 250, bytes: 17340032}}
 after:
   description: The same afterwards, as predicted in check mode.
-  returned: always
+  returned: if O(state=collected)
   type: dict
   sample: {total: {count: 238, bytes: 10000000}}
 freed:
   description: Bytes that are gone from the object store.
-  returned: always
+  returned: if O(state=collected)
   type: int
   sample: 7340032
 frozen:
   description: Seconds for which pipelines were stopped; the estimate in check mode.
-  returned: always
+  returned: if O(state=collected)
   type: float
   sample: 15.8
 pipelines:
@@ -135,23 +135,24 @@ pipelines:
   sample: [measure]
 warnings_of_plan:
   description: In check mode, why a collection would be refused now.
-  returned: always
+  returned: if O(state=collected)
   type: list
   elements: str
   sample: []
 table:
   description: The same as lines for a person.
-  returned: always
+  returned: if O(state=collected)
   type: list
   elements: str
   sample: ["freed     7.3 MB"]
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import garbage
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.connection import PACHD_ARGUMENT_SPEC, opened
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.live import LIVE_ARGUMENT_SPEC, reading
@@ -162,19 +163,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Collect, and return the module's result."""
     params, write = module.params, not module.check_mode
     kube = connect(params["kubeconfig"], params["context"])
+    if params["state"] == "resumed":
+        return _resumed(kube, params, write=write)
+    wishes = garbage.Wishes(params["wait"], params["step_timeout"], params["memory"], params["least"])
     with opened(params) as pachd, reading(kube, params) as live:
-        if params["state"] == "resumed":
-            names = garbage.stopped(kube, params["namespace"])
-            if write:
-                garbage.resume(kube, params["namespace"], pachd, params["step_timeout"])
-            found = garbage.plan(live, pachd, Progress(), params["memory"])
-            before = garbage.usage(found.sizes)
-            result = garbage.Result(found, before, before)
-            changed = bool(names)
-        else:
-            wishes = garbage.Wishes(params["wait"], params["step_timeout"], params["memory"], params["least"])
-            result = garbage.collect(kube, live, pachd, wishes, Progress(), write=write)
-            changed, names = result.collected, list(result.plan.running) if result.collected else []
+        result = garbage.collect(kube, live, pachd, wishes, Progress(), write=write)
+    changed, names = result.collected, list(result.plan.running) if result.collected else []
     return {
         "changed": changed,
         "plan": result.plan.as_dict(),
@@ -187,6 +181,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "table": garbage.table(result),
         "diff": {"before": result.before, "after": result.after if changed else result.before},
     }
+
+
+def _resumed(kube: Kube, params: Mapping[str, Any], *, write: bool) -> dict[str, Any]:
+    """Start what a collection left stopped; neither etcd nor the object store is read for that."""
+    names = garbage.stopped(kube, params["namespace"])
+    if names and write:
+        with opened(params) as pachd:
+            garbage.resume(kube, params["namespace"], pachd, params["step_timeout"])
+    return {"changed": bool(names), "pipelines": names, "diff": {"before": names, "after": []}}
 
 
 def main() -> None:

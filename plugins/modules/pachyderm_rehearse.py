@@ -21,6 +21,8 @@ description:
 extends_documentation_fragment:
   - pachops.pachyderm.kube
   - pachops.pachyderm.backup_store
+  - pachops.pachyderm.backup_store.identities
+  - pachops.pachyderm.backup_store.cluster
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -45,19 +47,10 @@ options:
       - Without it, the one in C(/var/pachyderm) that is called like the namespace.
     type: path
     default: ""
-  cluster_id:
-    description: Pachyderm's own cluster id; not needed where the store has backups of one cluster only.
-    type: str
-    default: ""
   backup_id:
     description: An id, V(latest), V(latest-verified), or a time or date in UTC, which means the newest begun by then.
     type: str
     default: latest-verified
-  identity_files:
-    description: Files with age identities or SSH private keys on this host, for an encrypted backup.
-    type: list
-    elements: path
-    default: []
   level:
     description: How thoroughly the backup is verified first, as for M(pachops.pachyderm.etcd_restore).
     type: str

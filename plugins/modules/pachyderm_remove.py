@@ -15,20 +15,11 @@ description:
   - In check mode it returns the plan and changes nothing.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.attributes
+  - pachops.pachyderm.attributes.full
   - pachops.pachyderm.attributes.action_group
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   level:
     description:
       - V(app) removes what runs and keeps etcd's data, the storage secret and the deployment id, so that a deploy

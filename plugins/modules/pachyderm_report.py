@@ -15,6 +15,7 @@ description:
   - For those who have no licence for Pachyderm's own dashboard.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
@@ -30,10 +31,6 @@ attributes:
     details:
       - The page says when it was made.
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   dest:
     description: The file to write; its directory has to exist.
     type: path

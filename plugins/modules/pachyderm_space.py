@@ -16,6 +16,7 @@ description:
     every commit is read, so this takes a while where there are many.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.live
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
@@ -31,10 +32,6 @@ attributes:
     details:
       - Every run remembers its figures, unless O(remember=false).
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   remember:
     description:
       - Keep the figures in the ConfigMap C(pachops-space), so that the next report shows the growth. The last sixty are

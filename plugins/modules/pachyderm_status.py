@@ -15,15 +15,12 @@ description:
     reached fails the task.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.info_module
   - pachops.pachyderm.attributes.action_group
 options:
-  namespace:
-    description: Namespace of the installation.
-    type: str
-    default: pachyderm
   store:
     description:
       - Where backups are kept, as for M(pachops.pachyderm.etcd_backup), an absolute path on this host,
@@ -132,6 +129,11 @@ status:
     stand_in:
       description: Whether pachd is the test double that stands in where no registry answers.
       type: bool
+    restores:
+      description:
+        - The backup of a restore that is C(unfinished) and the C(step) that it is at, empty where there is none.
+        - The ids of restores whose other state is C(set_aside) on etcd's volumes, and C(since) when.
+      type: dict
     backups:
       description:
         - How the backups are, null where no store is named. C(sound) is false where none is verified, the newest

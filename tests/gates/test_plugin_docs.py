@@ -62,7 +62,7 @@ def test_attributes_are_stated(module: str) -> None:
     document = documentation(module)["DOCUMENTATION"]
     extended = fragments(module)
     assert FRAGMENTS in extended
-    if f"{FRAGMENTS}.info_module" in extended:
+    if {f"{FRAGMENTS}.full", f"{FRAGMENTS}.info_module"} & {*extended}:
         return
     stated = document.get("attributes", {})
     for name in ("check_mode", "diff_mode", "idempotent"):

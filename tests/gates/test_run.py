@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import run
@@ -69,40 +70,90 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
 
 def test_make_test_leaves_nothing_out() -> None:
     known = run.stages()
-    laid = [each for lane in run.lanes() for each in lane]
+    laid = [each for lane in {id(lane): lane for lane in run.lanes()}.values() for each in lane]
     planned = [*laid, *((stage, each) for stage in (*run.BEFORE, *run.AFTER) for each in known[stage])]
     assert sorted(command.name for _unused, command in planned) == sorted(
         command.name for commands in known.values() for command in commands
     )
 
 
-def test_restless_commands_never_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "LOGS", tmp_path)
-    alone = f"mkdir {tmp_path}/taken && sleep 0.3 && rmdir {tmp_path}/taken"
-    lanes = [[("stage", Command(name, ("bash", "-c", alone), restless=True))] for name in ("left", "right")]
-    assert [outcome.failed for outcome in run.Lanes().run(*lanes)] == [0, 0]
+@pytest.mark.parametrize(
+    ("left", "right", "bears"),
+    [
+        ({}, {"alone": True}, True),
+        ({"cluster": True}, {"cluster": True}, True),
+        ({"cluster": True}, {"cluster": True, "alone": True}, False),
+        ({"cluster": True, "apart": True}, {"cluster": True, "alone": True}, True),
+        ({"takes": "a port"}, {"takes": "a port"}, False),
+        ({"takes": "a port"}, {"takes": "another"}, True),
+    ],
+)
+def test_what_bears_what(left: dict[str, Any], right: dict[str, Any], bears: bool) -> None:
+    one, other = Command("one", ("true",), **left), Command("other", ("true",), **right)
+    assert one.bears(other) is other.bears(one) is bears
 
 
-def test_a_lane_does_not_stand_still_while_restless_commands_wait(
+def test_what_bears_nothing_else_runs_alone_and_a_list_is_worked_off_by_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "LOGS", tmp_path)
-    # The left one ends only when the calm one of the other lane has run, which stands behind a restless one there.
-    long = f"touch {tmp_path}/begun; timeout 10 bash -c 'until [ -e {tmp_path}/calm ]; do sleep 0.05; done'"
-    left = [("stage", Command("long", ("bash", "-c", long), restless=True))]
-    begun = f"timeout 10 bash -c 'until [ -e {tmp_path}/begun ]; do sleep 0.05; done'"
-    right = [
-        ("stage", Command("begun", ("bash", "-c", begun))),
-        ("stage", Command("kills", ("true",), restless=True)),
-        ("stage", Command("calm", ("touch", f"{tmp_path}/calm"))),
+    alone = f"mkdir {tmp_path}/taken && sleep 0.3 && rmdir {tmp_path}/taken"
+    # Each waits for the other's file, and neither bears that somebody is alone meanwhile.
+    meet = f"mkdir {tmp_path}/{{0}}; timeout 10 bash -c 'until [ -e {tmp_path}/{{1}} ]; do sleep 0.05; done'"
+    lane = [
+        ("stage", Command("first", ("bash", "-c", alone), cluster=True, alone=True)),
+        (
+            "stage",
+            Command("left", ("bash", "-c", f"[ ! -e {tmp_path}/taken ] && {meet.format('a', 'b')}"), cluster=True),
+        ),
+        ("stage", Command("right", ("bash", "-c", meet.format("b", "a")), cluster=True)),
+        ("stage", Command("last", ("bash", "-c", alone), cluster=True, alone=True)),
     ]
-    outcomes = run.Lanes().run(left, right)
-    assert [(each.command.name, each.failed) for each in outcomes] == [
-        ("long", 0),
-        ("begun", 0),
-        ("calm", 0),
-        ("kills", 0),
+    outcomes = run.Lanes().run(lane, lane)
+    assert sorted((each.command.name, each.failed) for each in outcomes) == [
+        ("first", 0),
+        ("last", 0),
+        ("left", 0),
+        ("right", 0),
     ]
+
+
+def test_who_does_not_bear_what_runs_lets_others_pass_and_comes_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    # The first ends only when the third has run; the second takes what the first has.
+    first = f"timeout 10 bash -c 'until [ -e {tmp_path}/third ]; do sleep 0.05; done'; touch {tmp_path}/over"
+    lane = [
+        ("stage", Command("first", ("bash", "-c", first), takes="a port")),
+        ("stage", Command("second", ("test", "-e", f"{tmp_path}/over"), takes="a port")),
+        ("stage", Command("third", ("touch", f"{tmp_path}/third"))),
+    ]
+    assert [each.failed for each in run.Lanes().run(lane, lane)] == [0, 0, 0]
+
+
+def test_what_kills_parts_of_the_cluster_is_alone_with_it() -> None:
+    known = {command.name: command for commands in run.stages().values() for command in commands}
+    assert {name for name, command in known.items() if command.alone} == {"pytest operations", "molecule client"}
+    assert {name for name in run.FIRST if name not in known} == set()
+
+
+def test_no_integration_test_is_left_out_and_none_runs_twice() -> None:
+    def collected(*options: str) -> set[str]:
+        listed = subprocess.run(
+            [sys.executable, "-m", "pytest", "tests/integration", "--collect-only", "-q", *options],
+            cwd=run.ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return {line for line in listed.stdout.splitlines() if "::" in line}
+
+    cluster, servers = collected("--cluster"), collected("--servers")
+    assert cluster | servers == collected()
+    assert cluster
+    assert servers
+    assert not cluster & servers
 
 
 def test_processor_time_is_that_of_the_children_too() -> None:
@@ -229,16 +280,41 @@ def test_without_git_nothing_is_kept(checkout: Path) -> None:
     assert verdicts.passed("gate", None) is None
 
 
-def test_only_what_judges_files_alone_is_ever_left_out() -> None:
-    pure = {command.name for commands in run.stages().values() for command in commands if command.pure}
-    assert pure == {
-        "tests/gates/mypy",
-        "ansible-lint",
-        "tests/gates/sanity",
-        "tests/gates/importer",
-        "tests/gates/cores",
-        "docs/docsite/build",
-    }
+def test_what_uses_a_cluster_is_never_left_out() -> None:
+    commands = [command for commands in run.stages().values() for command in commands]
+    assert not [command.name for command in commands if command.pure and command.cluster]
+    assert [command.name for command in commands if not command.pure and not command.cluster] == [
+        "make setup",
+        "coverage",
+        "coverage of module_utils",
+        "image for pipelines",
+    ]
+
+
+def test_the_number_of_tests_and_what_they_covered_are_kept_with_a_verdict(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "ROOT", checkout)
+    report, data = checkout.parent / "report.xml", checkout.parent / "data"
+    script = f"""echo '<testsuite tests="5" failures="0" errors="0" skipped="2"/>' > {report}; echo lines > {data}"""
+    command = Command("tests", ("bash", "-c", script), report, coverage=data, pure=True)
+    run.run("stage", command)
+    data.unlink()
+    outcome = run.run("stage", command)
+    assert (outcome.passed, outcome.failed, outcome.skipped, outcome.unchanged) == (3, 0, 2, True)
+    assert data.read_text(encoding="utf-8") == "lines\n"
+    for kept in verdicts.CACHE.glob("*.coverage"):
+        kept.unlink()
+    assert not run.run("stage", command).unchanged, "without its coverage data it is worth nothing"
+
+
+def test_a_verdict_is_kept_for_a_week(checkout: Path) -> None:
+    digest = verdicts.digest(checkout, ["gate"])
+    verdicts.keep("gate", digest)
+    assert verdicts.passed("gate", digest)
+    for kept in verdicts.CACHE.iterdir():
+        os.utime(kept, (0, time.time() - 8 * 86400))
+    assert verdicts.passed("gate", digest) is None
 
 
 def test_a_gate_runs_again_only_when_something_changed(

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real cluster for the tests that need one: the project's own local cluster, or what the environment names."""
+"""A real cluster for the tests that need one: the project's own local cluster, or what the environment names.
+
+With ``--cluster`` only these tests run (and those marked ``host``), with ``--servers`` only the others, which start all
+that they talk to themselves.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,25 @@ if TYPE_CHECKING:
     from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
 
 LOCAL_CLUSTER = "/var/lib/pachops/pachops/kubeconfig"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two options."""
+    for part in ("cluster", "servers"):
+        parser.addoption(f"--{part}", action="store_const", const=part, dest="part", help=f"only what uses the {part}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other part out."""
+    part = config.getoption("part")
+    if part is None:
+        return
+    chosen, others = [], []
+    for item in items:
+        on_host = "kubeconfig" in getattr(item, "fixturenames", ()) or item.get_closest_marker("host")
+        (chosen if (part == "cluster") == bool(on_host) else others).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=others)
 
 
 @pytest.fixture(scope="session")

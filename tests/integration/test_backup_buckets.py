@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -27,6 +28,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import verify
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
+from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.engine import Options, Restorer
 from ansible_collections.pachops.pachyderm.plugins.module_utils.status import backups_in
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import (
     HELD,
@@ -34,10 +39,13 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base impo
     ObjectLocked,
     Store,
 )
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of, name_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 from botocore.config import Config
+from doubles import backups, genuine
 from doubles.etcd import running
+from doubles.restoring import NAMESPACE, RestoringApi, RestoringKube, connect, etcds, genuine_set
 from google.oauth2.credentials import Credentials
 from moto.server import ThreadedMotoServer
 from servers import s3 as versitygw
@@ -168,6 +176,37 @@ def test_a_bucket_is_backed_up_into_a_bucket(make: Make, etcd: EtcdClient, kind:
         store.write(manifest, [b"{}"], if_absent=True)
     with pytest.raises(ObjectExists):
         store.write(manifest, [LARGE], if_absent=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_genuine_installation_restored_to_each_kind_of_bucket_answers_its_truth(
+    make: Make, kind: str, tmp_path: Path
+) -> None:
+    """The backup is of a directory; pachd is a double that reads the etcd and the bucket as it would."""
+    location, access = make(kind, f"restored-{kind}")
+    bucket = location.partition("://")[2]
+    secret = {"google-bucket": bucket} if kind == "gcs" else {"amazon-bucket": bucket, "amazon-region": "eu-central-1"}
+    secret |= {"reverse": "true"} if SPELLINGS[kind] is Spelling.REVERSED else {}
+    api = RestoringApi(tmp_path, backend="gcp" if kind == "gcs" else "aws")
+    api.stored(Ref("v1", "Secret", NAMESPACE, "pachyderm-storage-secret"))["data"] = {
+        key: base64.b64encode(value.encode()).decode() for key, value in secret.items()
+    }
+    api.elsewhere = Objects(open_location(location, access), SPELLINGS[kind])
+    api.fill(b"empty")
+    needed = ("block/", "object/", "tag/")  # pachd writes indexes itself
+    objects = {name: data for name, data in backups.real_objects().items() if name.startswith(needed)}
+    opened = genuine_set(DirectoryStore(tmp_path / "store", private=True), objects)
+    options = Options(level="used", access=access)
+    restorer = Restorer(RestoringKube(api, patience=0.0), NAMESPACE, options, etcds=etcds, connect=connect)
+    outcome = restorer.restore(opened)
+    assert (outcome.journal.state, outcome.written) == ("restored", len(objects))
+    found = DirectoryStore(tmp_path / "found")
+    for each in api.elsewhere.store.list():
+        # All of it under pachd's own names, each read once.
+        found.write(name_of(each.key, SPELLINGS[kind]) or "foreign", api.elsewhere.store.read(each.key))
+    assert {each.key for each in found.list()} == set(objects)
+    with State.open(api.volume() / "member" / "db", Objects(found, Spelling.DIRECTORY)) as state:
+        genuine.check_truth(state)
 
 
 def test_a_locked_bucket_keeps_what_it_has_to_keep(make: Make, etcd: EtcdClient) -> None:

@@ -24,8 +24,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import Store
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
-from doubles.cutting import cutting
 from doubles.etcd import running
+from doubles.proxy import proxied
 
 CLUSTER = "0123456789abcdef0123456789abcdef"
 P = "pachyderm/1.7.0/pachyderm_pfs"
@@ -598,12 +598,12 @@ def test_a_cut_on_the_way_from_etcd_leaves_no_backup(installation: Installation,
     for number in range(4):
         installation.etcd.put(b"filling/%d" % number, bytes([number]) * 1_000_000)
     size = installation.etcd.status().db_size
-    with cutting(installation.etcd.endpoint) as way, EtcdClient(way.address, timeout=20) as client:
+    with proxied(installation.etcd.endpoint) as way, EtcdClient(way.address, timeout=20) as client:
         cut = replace(installation, etcd=client)
         whole = client.snapshot_messages
 
         def snapshot_messages(timeout: float | None = None) -> Iterator[bytes]:
-            way.left = int(size * share)
+            way.back = int(size * share)
             return whole(timeout)
 
         client.snapshot_messages = snapshot_messages  # type: ignore[method-assign]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import socket
 import threading
@@ -24,7 +23,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client impo
     prefix_end,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
-from doubles.etcd import running
+from doubles.etcd import enable_authentication, make_certificates, running
 
 BINARY = bytes(range(256))
 
@@ -234,66 +233,9 @@ def test_users_log_in_and_their_tokens_are_renewed(tmp_path: Path) -> None:
     assert "secret" not in repr(Login("root", "secret"))
 
 
-def enable_authentication(client: EtcdClient) -> None:
-    """Make the user root with the password ``secret``, and switch authentication on."""
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.protobuf import declare
-
-    messages = declare(
-        "test.etcd",
-        {
-            "UserAdd": [("name", 1, "string"), ("password", 2, "string")],
-            "Grant": [("user", 1, "string"), ("role", 2, "string")],
-            "RoleAdd": [("name", 1, "string")],
-            "Empty": [],
-        },
-    )
-
-    def call(method: str, message: object) -> None:
-        path = f"/etcdserverpb.Auth/{method}"
-        client._channel.unary_unary(path, request_serializer=lambda each: each.SerializeToString())(message, timeout=5)
-
-    call("UserAdd", messages["UserAdd"](name="root", password="secret"))
-    call("RoleAdd", messages["RoleAdd"](name="root"))
-    call("UserGrantRole", messages["Grant"](user="root", role="root"))
-    call("AuthEnable", messages["Empty"]())
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, a server's certificate for etcd.example, and a client's."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    directory = tmp_path_factory.mktemp("certificates")
-    now = datetime.datetime.now(datetime.timezone.utc)
-
-    def make(
-        name: str, issuer: x509.Name | None, issuer_key: ec.EllipticCurvePrivateKey | None
-    ) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = x509.CertificateBuilder(
-            issuer or subject,
-            subject,
-            key.public_key(),
-            x509.random_serial_number(),
-            now - datetime.timedelta(hours=1),
-            now + datetime.timedelta(hours=1),
-        )
-        builder = builder.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        signed = builder.sign(issuer_key or key, hashes.SHA256())
-        (directory / f"{name}.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        (directory / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
-        return subject, key
-
-    ca = make("ca", None, None)
-    make("etcd.example", *ca)
-    make("client", *ca)
-    return directory
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_tls_with_client_certificates(certificates: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import datetime as dt
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin
@@ -22,33 +22,19 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.live impor
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from doubles import locks
 from doubles.applying import ApplyingKube
 from doubles.kube import installation as objects_of
 from doubles.processes import Installation
 
 
-class Unlocked:
-    """In place of the lock, which has tests of its own; notes that it was taken."""
-
-    taken: ClassVar[list[str]] = []
-
-    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
-        self.taken.append(f"{operation} in {namespace}, {wait}")
-
-    def __enter__(self) -> Unlocked:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        return
-
-    def check(self) -> None:
-        return
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return locks.noted(monkeypatch, garbage)
 
 
 @pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(garbage, "Lock", Unlocked)
-    Unlocked.taken = []
+def kube(lock: list[str]) -> Any:
     return ApplyingKube(objects_of("ns"))
 
 
@@ -82,7 +68,9 @@ def contents(pachd: Pachd) -> dict[str, bytes]:
     return found
 
 
-def test_what_was_deleted_is_freed_and_nothing_else(kube: Any, pachd: tuple[Pachd, Installation]) -> None:
+def test_what_was_deleted_is_freed_and_nothing_else(
+    kube: Any, lock: list[str], pachd: tuple[Pachd, Installation]
+) -> None:
     connection, processes = pachd
     for name in ("kept", "gone"):
         connection.create_repo(name)
@@ -110,7 +98,7 @@ def test_what_was_deleted_is_freed_and_nothing_else(kube: Any, pachd: tuple[Pach
         assert contents(connection) == truth
         assert not garbage.collect(kube, live, connection, wishes, Progress(), write=True).collected
     assert garbage.stopped(kube, "ns") == []
-    assert Unlocked.taken[0] == "garbage collection in ns, 0.0"
+    assert lock[0] == "garbage collection ns 0"
 
 
 def test_open_commits_are_not_endangered(kube: Any, pachd: tuple[Pachd, Installation]) -> None:

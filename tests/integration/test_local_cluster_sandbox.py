@@ -19,7 +19,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Cl
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster import sandbox as module
 from ansible_collections.pachops.pachyderm.plugins.module_utils.local_cluster.sandbox import Sandbox
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, interfaces and mounts need root")
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, interfaces and mounts need root"),
+]
 
 SUBNET = ipaddress.IPv4Network("198.18.254.0/29")
 PODS = ipaddress.IPv4Network("10.244.0.0/16")
@@ -80,6 +83,11 @@ def test_inside_is_apart_and_reaches_the_host(sandbox: Sandbox, tmp_path: Path) 
     subprocess.run([*sandbox.enter, "touch", "/var/lib/kubelet/mark"], check=True)
     assert (sandbox.state / "kubelet" / "mark").exists()
     assert not Path("/var/lib/kubelet/mark").exists()
+    # A pod's network namespace is mounted on a file, as containerd does it; neither is seen outside.
+    pin = "touch /run/netns/cni-mark; mount --bind /proc/self/ns/net /var/run/netns/cni-mark"
+    subprocess.run([*sandbox.enter, "sh", "-c", pin], check=True)
+    assert (sandbox.run / "netns" / "cni-mark").exists()
+    assert not Path("/run/netns/cni-mark").exists()
     # What is mounted inside is not seen outside; what the host mounts later is seen inside.
     subprocess.run([*sandbox.enter, "mount", "-t", "tmpfs", "none", str(sandbox.state / "kubelet")], check=True)
     assert str(sandbox.state) not in Path("/proc/self/mountinfo").read_text()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import rest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import LiveKeyspace
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import JOURNAL, KeyMigration, digest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate import space
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.objects import ObjectMigration
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.durable import ROOT
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
@@ -28,6 +30,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys impo
 from doubles import genuine
 from doubles.etcd import program, running
 from doubles.migrating import NEW, OLD, Killed, Movable
+from emulators.pachctl.shapes import Shape, chart, pachctl
 
 FIRST_DEPLOYED = "d3pl0y"
 
@@ -180,8 +183,9 @@ def test_a_target_whose_pachd_runs_is_refused(api: Movable) -> None:
     assert api.runs(OLD)
 
 
-def engine_kube(api: Movable) -> Any:
-    return api.migrator()._target.kube
+def engine_kube(api: Movable, namespace: str = NEW) -> Any:
+    migrator = api.migrator()
+    return (migrator._target if namespace == NEW else migrator._source).kube
 
 
 def test_one_store_for_both_is_refused(tmp_path: Path, source: EtcdClient, target: EtcdClient) -> None:
@@ -196,6 +200,39 @@ def test_version_skew_is_refused_unless_wanted(
     shutil.copytree(objects, tmp_path / OLD / "pachd", dirs_exist_ok=True)
     refused(api, "the target 1.12.5")
     assert not api.migrator(version_skew=True).plan().problems
+
+
+def test_a_target_without_room_is_refused(api: Movable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    etcd = next(each for ref, each in api.objects.items() if (ref.kind, ref.namespace) == ("StatefulSet", NEW))
+    command = etcd["spec"]["template"]["spec"]["containers"][0]["args"]
+    flag = next(number for number, word in enumerate(command) if word.startswith("--quota-backend-bytes"))
+    command[flag] = "--quota-backend-bytes=20000"
+    refused(api, "etcd of the target takes at most 20.0 kB, and the metadata need about")
+    command[flag] = "--quota-backend-bytes=8589934592"
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    refused(api, "1.0 kB free, and the objects need")
+    refused(api, "1.0 kB free, and a temporary file (migrate_workdir) need")
+
+
+@pytest.mark.parametrize("made", [pachctl, chart])
+def test_what_others_deployed_is_moved_and_comes_back(
+    made: Callable[[Shape], list[Any]], tmp_path: Path, source: EtcdClient, target: EtcdClient, objects: Path
+) -> None:
+    api = Movable(tmp_path, source, target, lambda path: made(Shape(OLD, host_path=path)))
+    shutil.copytree(objects, tmp_path / OLD / "pachd", dirs_exist_ok=True)
+    deployment = observe(engine_kube(api, OLD), OLD).deployment_id
+    assert deployment
+    assert observe(engine_kube(api, OLD), OLD).foreign
+    before = sorted(api.objects)
+    assert api.migrator().migrate().changed
+    check_after(api)
+    assert observe(engine_kube(api), NEW).deployment_id == deployment
+    assert api.migrator().undo().changed
+    check_before(api)
+    assert [ref for ref in before if ref.namespace == OLD and ref.kind != "Pod"] == [
+        ref for ref in sorted(api.objects) if ref.namespace == OLD and ref.kind != "Pod"
+    ]
 
 
 def test_two_at_once_are_refused(api: Movable) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.processes import Installation, etcd_program
+from doubles.etcd import program
+from doubles.processes import Installation
 
 
 @pytest.fixture
@@ -79,7 +80,14 @@ def test_state_of_a_genuine_installation(installation: Installation, root: Path)
     truth = json.loads((fixture / "truth.json").read_text())
     snapshot = installation.directory / "etcd.snapshot"
     snapshot.write_bytes(lzma.decompress((fixture / "etcd.snapshot.xz").read_bytes()))
-    command = [etcd_program("etcdutl"), "snapshot", "restore", str(snapshot), "--data-dir", str(installation.etcd_data)]
+    command = [
+        str(program().with_name("etcdutl")),
+        "snapshot",
+        "restore",
+        str(snapshot),
+        "--data-dir",
+        str(installation.etcd_data),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     with tarfile.open(fixture / "objects-local.tar.xz") as archive:
         archive.extractall(installation.content, filter="data")

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import EtcdError, InputError
-from ..protobuf import declare
+from ..protobuf import declare, varint
 
 _PAGE = 1000
 _TIMEOUT = 10.0
@@ -27,6 +27,9 @@ _DIALS, _REDIAL_PAUSE = 4, 0.5
 _HTTP_ANSWER = "http2 header with status"
 # Hashing, compacting and defragmenting take time in proportion to the database; all writes wait for a defragmentation.
 _LONG_TIMEOUT = 900.0
+_STEP = ("/etcdserverpb.KV/Txn", "")
+#: The tags of a RangeResponse's fields on the wire.
+_HEADER, _KVS, _MORE = 0x0A, 0x12, 0x18
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 
 
@@ -280,7 +283,7 @@ class EtcdClient:
         else:
             self._dial = functools.partial(grpc.insecure_channel, self.endpoint, options=options)
         self._channel: Any = self._dial()
-        self._calls: dict[str, Any] = {}
+        self._calls: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -307,11 +310,12 @@ class EtcdClient:
         """
         key, end = prefix or b"\0", prefix_end(prefix)
         while True:
+            # Not by messages: where protobuf is in Python alone, they take three times as long.
             page = self._call(
                 "KV",
                 "Range",
                 "RangeRequest",
-                "RangeResponse",
+                "",
                 key=key,
                 range_end=end,
                 limit=_PAGE,
@@ -319,11 +323,12 @@ class EtcdClient:
                 min_mod_revision=since,
                 keys_only=keys_only,
             )
-            revision = revision or page.header.revision
-            yield from map(_key_value, page.kvs)
-            if not page.more:
+            found, more, at = _range_response(page)
+            revision = revision or at
+            yield from found
+            if not more:
                 return
-            key = page.kvs[-1].key + b"\0"
+            key = found[-1].key + b"\0"
 
     def count(self, prefix: bytes, revision: int = 0) -> int:
         """Return how many keys begin with ``prefix``, at ``revision`` or now."""
@@ -354,24 +359,12 @@ class EtcdClient:
         answer = self._call("KV", "Txn", "TxnRequest", "TxnResponse", **_txn(conditions, operations))
         return bool(answer.succeeded)
 
-    def begin_step(self, key: bytes, version: int, steps: Sequence[Sequence[Put | Delete]]) -> Callable[[], bool]:
-        """Send a transaction that applies the step whose turn it is, and return what waits for whether there was one.
-
-        It is the turn of ``steps[n]`` where ``key`` was written ``version + n`` times since it was created; each step
-        has to write ``key`` once.  So several of one kind under way at once apply one step each, in their order, in
-        whichever order etcd comes to them; it promises none.
-        """
-        # By hand: the Python form of protobuf takes milliseconds for nested messages, and all of them are alike.
-        request = b""
-        for number in reversed(range(len(steps))):
-            condition = _bytes_field(3, key) + b"\x20" + _varint(version + number)
-            operations = b"".join(_bytes_field(2, _operation(each)) for each in steps[number])
-            otherwise = _bytes_field(3, _bytes_field(4, request)) if request else b""
-            request = _bytes_field(1, condition) + operations + otherwise
+    def begin_step(self, request: bytes) -> Callable[[], bool]:
+        """Send what ``step_request`` made, and return what waits for whether it was the turn of one of its steps."""
         self._authenticated("Txn", self._metadata)
         with self._lock:
-            call = self._calls.get("step") or self._channel.unary_unary("/etcdserverpb.KV/Txn")
-            self._calls["step"] = call
+            call = self._calls.get(_STEP) or self._channel.unary_unary(_STEP[0])
+            self._calls[_STEP] = call
         future = call.future(request, timeout=self._timeout, metadata=self._metadata())
 
         def result() -> bool:
@@ -601,15 +594,16 @@ class EtcdClient:
         return [("token", self._token)] if self._token else []
 
     def _method(self, service: str, method: str, response: str, form: str = "unary_unary") -> Any:
+        """Return what calls a method; ``response``: the message that it answers by, empty for its bytes."""
         path = f"/etcdserverpb.{service}/{method}"
         with self._lock:
-            if path not in self._calls:
-                self._calls[path] = getattr(self._channel, form)(
+            if (path, response) not in self._calls:
+                self._calls[path, response] = getattr(self._channel, form)(
                     path,
                     request_serializer=lambda message: message.SerializeToString(),
                     response_deserializer=_messages()[response].FromString if response else None,
                 )
-            return self._calls[path]
+            return self._calls[path, response]
 
     def _translated(self, method: str) -> _Translated:
         return _Translated(self._grpc, self.endpoint, method)
@@ -662,7 +656,29 @@ def _txn(conditions: Sequence[Unchanged | AtVersion], operations: Sequence[Put |
     return {"compare": compare, "success": success}
 
 
+def step(key: bytes, version: int, operations: Sequence[Put | Delete]) -> bytes:
+    """Return a step, encoded: ``operations``, if ``key`` was written ``version`` times since it was created."""
+    # By hand: the Python form of protobuf takes milliseconds for nested messages.
+    condition = _bytes_field(1, _bytes_field(3, key) + b"\x20" + _varint(version))
+    return condition + b"".join(map(_operation, operations))
+
+
+def step_request(steps: Sequence[bytes]) -> bytes:
+    """Return a transaction that applies the one of ``steps`` whose turn it is.
+
+    Each step has to write the key of its condition once, and waits for one version more than the one before it.  So as
+    many of these requests as there are steps, under way at once, apply one step each, in their order, in whichever
+    order etcd comes to the requests; it promises none.
+    """
+    request = b""
+    for each in reversed(steps):
+        request = each + (_bytes_field(3, _bytes_field(4, request)) if request else b"")
+    return request
+
+
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -676,11 +692,15 @@ def _bytes_field(number: int, data: bytes) -> bytes:
 
 
 def _operation(each: Put | Delete) -> bytes:
-    """Return a RequestOp."""
+    """Return what a transaction does, if its condition holds: a RequestOp, in field 2."""
+    key = b"\x0a%b%b" % (_varint(len(each.key)), each.key)
     if isinstance(each, Put):
         lease = b"\x18" + _varint(each.lease) if each.lease else b""
-        return _bytes_field(2, _bytes_field(1, each.key) + _bytes_field(2, each.value) + lease)
-    return _bytes_field(3, _bytes_field(1, each.key) + (_bytes_field(2, each.end) if each.end else b""))
+        request = b"%b\x12%b%b%b" % (key, _varint(len(each.value)), each.value, lease)
+        operation = b"\x12%b%b" % (_varint(len(request)), request)
+    else:
+        operation = _bytes_field(3, key + (_bytes_field(2, each.end) if each.end else b""))
+    return b"\x12%b%b" % (_varint(len(operation)), operation)
 
 
 def _step_applied(answer: bytes) -> bool:
@@ -708,6 +728,55 @@ def _code(error: EtcdError) -> str:
     """Return the name of the gRPC status behind the error, empty where there is none."""
     code = getattr(error.__cause__, "code", None)
     return str(code().name) if code else ""
+
+
+def _range_response(data: bytes) -> tuple[list[KeyValue], bool, int]:
+    """Return a RangeResponse's keys, whether there are more, and the revision in its header."""
+    found: list[KeyValue] = []
+    more, revision, position, end = 0, 0, 0, len(data)
+    while position < end:
+        tag = data[position]
+        number, position = varint(data, position + 1)
+        if tag == _KVS:
+            found.append(read_key_value(data, position, position + number))
+        elif tag == _HEADER:
+            revision = _messages()["Header"].FromString(data[position : position + number]).revision
+        elif tag == _MORE:
+            more = number
+        position += number if tag & 7 == 2 else 0
+    return found, bool(more), revision
+
+
+def read_key_value(data: bytes, position: int, end: int) -> KeyValue:
+    """Return the KeyValue message that stands in ``data`` from ``position`` to ``end``.
+
+    :raises ValueError: or LookupError: there is none.
+    """
+    key = value = b""
+    created = modified = version = lease = 0
+    while position < end:
+        tag, number = data[position], data[position + 1]
+        position += 2
+        if number > 0x7F:
+            number, position = varint(data, position - 1)
+        if tag == 0x0A:
+            key, position = data[position : position + number], position + number
+        elif tag == 0x10:
+            created = number
+        elif tag == 0x18:
+            modified = number
+        elif tag == 0x20:
+            version = number
+        elif tag == 0x2A:
+            value, position = data[position : position + number], position + number
+        elif tag == 0x30:
+            # Signed: a negative number has ten bytes on the wire.
+            lease = number - (1 << 64) if number >> 63 else number
+        else:
+            raise ValueError(f"no field of a KeyValue begins with byte {tag}")
+    if position > end:
+        raise ValueError("it is cut short")
+    return KeyValue(key, value, created, modified, version, lease)
 
 
 def _key_value(message: Any) -> KeyValue:

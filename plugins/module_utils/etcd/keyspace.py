@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..errors import EtcdError
-from ..protobuf import varint
 from .bolt import Bolt, DamagedFile
-from .client import EtcdClient, KeyValue
+from .client import EtcdClient, KeyValue, read_key_value
 
 _REVISION_SIZE = 17
 _TOMBSTONE = b"t"
@@ -32,11 +31,6 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 _CHUNK = 1 << 20
 _SIZE_BITS = 32
 _SIZE_MASK = (1 << _SIZE_BITS) - 1
-#: KeyValue's fields by the tags that stand before them on the wire, with what they are when they are missing.
-_KEY, _CREATE, _MODIFIED, _KEY_VERSION, _VALUE, _LEASE = 0x0A, 0x10, 0x18, 0x20, 0x2A, 0x30
-_TEXTS = (_KEY, _VALUE)
-_NUMBERS = {each: each for each in (_CREATE, _MODIFIED, _KEY_VERSION, _LEASE)}
-_FIELDS = ((_KEY, b""), (_CREATE, 0), (_MODIFIED, 0), (_KEY_VERSION, 0), (_VALUE, b""), (_LEASE, 0))
 
 
 class Keyspace(Protocol):
@@ -219,25 +213,10 @@ def decode_key_value(data: bytes, bolt: Bolt, offset: int) -> KeyValue:
 
     :raises DamagedFile: it is none.
     """
-    fields: dict[int, int | bytes] = {}
-    position, end = 0, len(data)
     try:
-        while position < end:
-            tag, number = data[position], data[position + 1]
-            position += 2
-            if number > 0x7F:
-                number, position = varint(data, position - 1)
-            if tag in _TEXTS:
-                fields[tag], position = data[position : position + number], position + number
-            else:
-                # Numbers are signed, and a negative one has ten bytes on the wire.
-                fields[_NUMBERS[tag]] = number - (1 << 64) if number >> 63 else number
+        return read_key_value(data, 0, len(data))
     except (ValueError, LookupError) as error:
         raise bolt.damaged("a change of a key is damaged", f"not a KeyValue message ({error})", offset) from error
-    if position > end:
-        raise bolt.damaged("a change of a key is damaged", "its KeyValue message is cut short", offset)
-    key, create, modified, version, value, lease = (fields.get(each, default) for each, default in _FIELDS)
-    return KeyValue(key, value, create, modified, version, lease)  # type: ignore[arg-type]  # by the kind of field
 
 
 __all__ = ["DamagedFile", "Keyspace", "LiveKeyspace", "Snapshot", "decode_key_value"]

@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import heapq
 import json
+import os
 import queue
 import secrets
 import tempfile
@@ -38,7 +39,7 @@ from typing import IO, NamedTuple
 from ..errors import EtcdError, MigrationError
 from ..pachd.durable import Kind, Order, kind_of, listed_with, order_of
 from ..progress import Progress
-from .client import AtVersion, Delete, EtcdClient, Event, KeyValue, Put
+from .client import AtVersion, Delete, EtcdClient, Event, KeyValue, Put, step, step_request
 
 #: In the target while a migration is under way.
 JOURNAL = b"pachops/migration"
@@ -49,7 +50,7 @@ _OPERATIONS, _BYTES = 127, 1 << 20
 _TOGETHER, _BYTES_TOGETHER = 16, 64 << 10
 _LISTINGS = 5  # attempts while compactions come between
 _PATIENCE = 120.0  # seconds for which an etcd may be away
-_PAUSE = 0.5
+_PAUSE, _DRAIN_PAUSE = 0.5, 0.02
 _SLACK = 60  # seconds
 _AWAY = "cannot reach etcd"
 _COMPACTED = "compacted"
@@ -250,6 +251,10 @@ class KeyMigration:
         """Copy everything, or what has changed since the target's revision, and return the revision reached."""
         writer = self._started()
         since = writer.journal.revision
+        if since and self._unchanged(since):
+            writer.add([], since)
+            writer.flush()
+            return since
         with tempfile.TemporaryFile(prefix="pachops-migration-", dir=self._workdir) as spool:
             revision, found, wanted = self._list(spool, since)
             gone = self._gone(found, wanted, since)
@@ -257,17 +262,26 @@ class KeyMigration:
                 writer.add([Delete(key) for key in gone[start : start + _OPERATIONS]])
             done = 0
             for batch in _batches(found, since):
-                puts = []
-                for each in batch:
-                    if self._leased(each.lease):
-                        spool.seek(each.offset)
-                        puts.append(Put(each.key, spool.read(each.size), each.lease))
-                writer.add(puts)
+                writer.add(
+                    [
+                        Put(each.key, os.pread(spool.fileno(), each.size, each.offset), each.lease)
+                        for each in batch
+                        if self._leased(each.lease)
+                    ]
+                )
                 done += len(batch)
                 self._progress.update(done, len(found), "keys")
         writer.add([], revision)
         writer.flush()
         return revision
+
+    def _unchanged(self, since: int) -> bool:
+        patience = _Patience(self._patience)
+        while True:
+            try:
+                return self._source.status().revision == since
+            except EtcdError as error:
+                patience.wait(error)
 
     def _list(self, spool: IO[bytes], since: int) -> tuple[int, list[_Key], set[bytes]]:
         """Return a revision, what was modified after ``since`` (values: in the spool), and which keys there are."""
@@ -298,6 +312,7 @@ class KeyMigration:
                 found.append(_Key(each.key, each.create_revision, each.mod_revision, each.lease, offset, size))
                 offset += size
                 self._progress.update(len(found), unit="keys", detail="listing")
+        spool.flush()
         return found
 
     def _gone(self, found: Iterable[_Key], wanted: set[bytes], since: int) -> list[bytes]:
@@ -467,6 +482,15 @@ class Follower(threading.Thread):
         if self._error is not None:
             raise self._error
 
+    def drain(self, seconds: float) -> None:
+        """Return when it has seen all that the source, which is paused, has written; after ``seconds`` in any case.
+
+        :raises PachopsError: what ended it.
+        """
+        end = time.monotonic() + seconds
+        while self.lag().revisions and time.monotonic() < end:
+            time.sleep(_DRAIN_PAUSE)
+
     def stop(self) -> None:
         """End it; what it has begun to apply is applied."""
         with self._lock:
@@ -533,14 +557,18 @@ class _Watched:
 
 
 class _Step(NamedTuple):
-    """What one transaction is to do, and the journal afterwards."""
+    """A transaction to come: what it writes, and how often the journal was written before it and what it says after."""
 
+    version: int
+    request: bytes
     journal: Journal
-    operations: Sequence[Put | Delete]
+    empty: bool
 
-    def writes(self) -> list[Put | Delete]:
-        """Return all that it writes."""
-        return [*self.operations, Put(JOURNAL, self.journal.dump())]
+    @classmethod
+    def made(cls, version: int, journal: Journal, operations: Sequence[Put | Delete]) -> _Step:
+        """Return the step that applies ``operations`` and writes the journal."""
+        writes = (*operations, Put(JOURNAL, journal.dump()))
+        return cls(version, step(JOURNAL, version, writes), journal, not operations)
 
 
 class _Writer:
@@ -553,6 +581,8 @@ class _Writer:
         self._patience = patience
         self._steps: list[_Step] = []
         self._size = 0
+        self._sent: list[_Step] = []
+        self._answers: list[Callable[[], bool]] = []
         #: As it is after the last step that was added.
         self.journal = journal
         #: The revision up to which the target has everything.
@@ -565,32 +595,44 @@ class _Writer:
         """
         if revision:
             self.journal = replace(self.journal, revision=revision)
-            if not operations and self._steps and not self._steps[-1].operations:
-                self._steps[-1] = _Step(self.journal, ())
+            if not operations and self._steps and self._steps[-1].empty:
+                self._steps[-1] = _Step.made(self._steps[-1].version, self.journal, ())
                 return
-        size = sum(len(each.key) + len(each.value) for each in operations if isinstance(each, Put))
-        if self._steps and (len(self._steps) >= _TOGETHER or self._size + size > _BYTES_TOGETHER):
-            self.flush()
-        self._steps.append(_Step(self.journal, operations))
-        self._size += size
+        made = _Step.made(self._version, self.journal, operations)
+        if self._steps and (len(self._steps) >= _TOGETHER or self._size + len(made.request) > _BYTES_TOGETHER):
+            self._send()
+        self._steps.append(made)
+        self._size += len(made.request)
+        self._version += 1
 
     def flush(self) -> None:
         """Return when everything that was added is applied."""
-        steps, self._steps, self._size = self._steps, [], 0
-        if not steps:
-            return
-        writes = [each.writes() for each in steps]
-        applied = False
+        self._send()
+        self._wait()
+
+    def _send(self) -> None:
+        """Send what was added, after what was sent before is applied; what comes next is prepared meanwhile."""
+        self._wait()
+        self._sent, self._steps, self._size = self._steps, [], 0
+        request = step_request([each.request for each in self._sent])
         with contextlib.suppress(EtcdError):
-            under_way = [self._etcd.begin_step(JOURNAL, self._version, writes) for _step in steps]
+            for _each in self._sent:
+                self._answers.append(self._etcd.begin_step(request))
+
+    def _wait(self) -> None:
+        """Return when everything that was sent is applied."""
+        sent, answers, self._sent, self._answers = self._sent, self._answers, [], []
+        if not sent:
+            return
+        applied = 0
+        for each in answers:
             # Each is waited for, so that none is under way when they are repeated.
-            results = [result() for result in under_way]
-            applied = all(results)
-        if not applied:
-            for number, write in enumerate(writes):
-                self._repeat(self._version + number, write)
-        self._version += len(steps)
-        self.applied = steps[-1].journal.revision
+            with contextlib.suppress(EtcdError):
+                applied += each()
+        if applied < len(sent):
+            for step_sent in sent:
+                self._repeat(step_sent)
+        self.applied = sent[-1].journal.revision
 
     def close(self) -> None:
         """Remove the journal, unless somebody else has written it."""
@@ -598,18 +640,18 @@ class _Writer:
         if not self._etcd.txn([AtVersion(JOURNAL, self._version)], [Delete(JOURNAL)]) and self._etcd.get(JOURNAL):
             raise self._taken()
 
-    def _repeat(self, version: int, write: Sequence[Put | Delete]) -> None:
+    def _repeat(self, lost: _Step) -> None:
         """See to it that a step that was lost, or not, is applied."""
         patience = _Patience(self._patience)
         while True:
             try:
                 found = self._etcd.get(JOURNAL)
                 reached = found.version if found else 0
-                if found and reached > version and Journal.load(found.value).run == self.journal.run:
+                if found and reached > lost.version and Journal.load(found.value).run == self.journal.run:
                     return
-                if reached != version:
+                if reached != lost.version:
                     raise self._taken()
-                if self._etcd.begin_step(JOURNAL, version, [write])():
+                if self._etcd.begin_step(lost.request)():
                     return
             except EtcdError as error:
                 patience.wait(error)

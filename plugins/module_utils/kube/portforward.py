@@ -17,6 +17,7 @@ import ssl
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ except ImportError:  # reported by .transport.load, without which nobody gets he
 LOOPBACK = "127.0.0.1"
 
 _CHUNK = 256 * 1024
+_HEAD = 15  # bytes before the data of a frame: the frame's own head has at most 14, the channel one
 _HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is no longer read
 _LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
 _DATA, _ERROR = 0, 1
@@ -210,9 +212,11 @@ class _Pump:
         self.closing = closing
         self.keepalive = keepalive
         self.heard = time.monotonic()  # when the other side said something last
-        self.pinged = False  # since then
+        self.pinged = 0.0  # when it was asked since then whether it is there
         self.to_local = bytearray()
-        self.to_remote = bytearray()
+        self.to_remote: deque[memoryview] = deque()
+        # What is read gets its head in place, and a full frame fills TLS records to the last byte.
+        self.room = memoryview(bytearray(_CHUNK))
         self.frames = bytearray()  # received, and not yet a whole frame
         self.local_open = True  # the local side may still send
         self.remote_open = True
@@ -248,7 +252,7 @@ class _Pump:
         return not self.local_open and not self.to_remote and time.monotonic() >= self.linger_until
 
     def _round(self, selector: selectors.BaseSelector) -> None:
-        local_events = selectors.EVENT_READ if self.local_open and len(self.to_remote) < _HIGH_WATER else 0
+        local_events = selectors.EVENT_READ if self.local_open and not self.to_remote else 0
         local_events |= selectors.EVENT_WRITE if self.to_local else 0
         remote_events = selectors.EVENT_READ if self.remote_open and len(self.to_local) < _HIGH_WATER else 0
         remote_events |= selectors.EVENT_WRITE if self.to_remote and self.remote_open else 0
@@ -256,7 +260,7 @@ class _Pump:
         _watch(selector, self.remote.sock, remote_events)
         # TLS may hold decrypted bytes that no selector sees.
         held = isinstance(self.remote.sock, ssl.SSLSocket) and self.remote.sock.pending() > 0
-        ready = {key.fileobj: mask for key, mask in selector.select(0 if held else 0.5)}
+        ready = {key.fileobj: mask for key, mask in selector.select(0 if held else min(0.5, self.keepalive))}
         if ready.get(self.local, 0) & selectors.EVENT_READ:
             self._read_local()
         if (held or ready.get(self.remote.sock, 0) & selectors.EVENT_READ) and remote_events & selectors.EVENT_READ:
@@ -269,19 +273,20 @@ class _Pump:
     def _keep_alive(self) -> None:
         now = time.monotonic()
         if len(self.to_local) >= _HIGH_WATER:
-            self.heard = now  # nobody listens to the other side, so its silence says nothing
-        silence = now - self.heard
-        if silence > _DEAF * self.keepalive:
-            self.problem = f"the API server or the kubelet has not answered for {silence:.0f} s"
+            self.heard, self.pinged = now, 0.0  # nobody listens to the other side, so its silence says nothing
+        if self.pinged and now - self.pinged > (_DEAF - 1) * self.keepalive:
+            self.problem = f"the API server or the kubelet has not answered for {now - self.heard:.0f} s"
             self.remote_open = False
-        elif silence > self.keepalive and not self.pinged:
-            self.pinged = True
+        elif not self.pinged and now - self.heard > self.keepalive:
+            self.pinged = now
             self._send(websocket.ABNF.OPCODE_PING, b"")
 
     def _read_local(self) -> None:
-        data = self.local.recv(_CHUNK)
-        if data:
-            self._send(websocket.ABNF.OPCODE_BINARY, b"\0" + data)
+        length = self.local.recv_into(self.room[_HEAD:])
+        if length:
+            head = _frame_head(websocket.ABNF.OPCODE_BINARY, 1 + length) + bytes([_DATA])
+            self.room[_HEAD - len(head) : _HEAD] = head
+            self.to_remote.append(self.room[_HEAD - len(head) : _HEAD + length])
         else:
             # The protocol has no half-close: give the pod's answer some time, then end.
             self.local_open = False
@@ -300,7 +305,7 @@ class _Pump:
             if not data:
                 self.remote_open = False
                 return
-            self.heard, self.pinged = time.monotonic(), False
+            self.heard, self.pinged = time.monotonic(), 0.0
             self.frames += data
             self._take_frames()
 
@@ -319,46 +324,37 @@ class _Pump:
             if end < begin + length:
                 break
             position = begin + length
-            self._take(first & 0x0F, self.frames[begin:position], bool(first & 0x80))
+            with memoryview(self.frames) as held, held[begin:position] as data:
+                self._take(first & 0x0F, data, bool(first & 0x80))
         del self.frames[:position]
 
-    def _take(self, opcode: int, data: bytearray, final: bool) -> None:
+    def _take(self, opcode: int, data: memoryview, final: bool) -> None:
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             self.remote_open = False
         elif opcode == websocket.ABNF.OPCODE_PING:
             self._send(websocket.ABNF.OPCODE_PONG, bytes(data))
         elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CONT):
             if self.channel is None and data:
-                self.channel = data[0]
-                del data[:1]
+                self.channel, data = data[0], data[1:]
             if self.channel is not None:
                 self._deliver(self.channel, data)
             if final:
                 self.channel = None
 
-    def _deliver(self, channel: int, data: bytearray) -> None:
+    def _deliver(self, channel: int, data: memoryview) -> None:
         if channel not in self.announced:
             self.announced.add(channel)
-            del data[:2]
+            data = data[2:]
         if channel == _DATA:
             self.to_local += data
             if data and not self.local_open:
                 self.linger_until = time.monotonic() + _LINGER
         elif channel == _ERROR and data:
-            self.problem += data.decode("utf-8", "replace")
+            self.problem += bytes(data).decode("utf-8", "replace")
             self.remote_open = False
 
     def _send(self, opcode: int, data: bytes) -> None:
-        """Add one frame (RFC 6455, section 5.2), masked with zeros.
-
-        A client has to mask.  The key keeps scripts in browsers from choosing what a proxy reads; here nobody chooses,
-        TLS is around it, and zeros leave the data as they are, which saves most of the time that an upload takes.
-        """
-        length = len(data)
-        wide = b"" if length < 126 else struct.pack(">H", length) if length < 1 << 16 else struct.pack(">Q", length)
-        kind = length if length < 126 else 126 if length < 1 << 16 else 127
-        self.to_remote += bytes((0x80 | opcode, 0x80 | kind)) + wide + bytes(4)
-        self.to_remote += data
+        self.to_remote.append(memoryview(_frame_head(opcode, len(data)) + data))
 
     def _write_local(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -367,14 +363,23 @@ class _Pump:
             del self.to_local[:sent]
 
     def _write_remote(self) -> None:
-        # TLS takes one record of 16 kB at a time; what is taken is removed at the end, all at once.
-        sent = 0
-        full = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
-        with memoryview(self.to_remote) as held, contextlib.suppress(*full):
-            while sent < len(held):
-                with held[sent : sent + _CHUNK] as piece:
-                    sent += self.remote.sock.send(piece)
-        del self.to_remote[:sent]
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            while self.to_remote:
+                sent = self.remote.sock.send(self.to_remote[0])
+                self.to_remote[0] = self.to_remote[0][sent:]
+                if not self.to_remote[0]:
+                    self.to_remote.popleft()
+
+
+def _frame_head(opcode: int, length: int) -> bytes:
+    """Return the head of a frame (RFC 6455, section 5.2) that is masked with zeros.
+
+    A client has to mask.  The key keeps scripts in browsers from choosing what a proxy reads; here nobody chooses,
+    TLS is around it, and zeros leave the data as they are, which saves most of the time that an upload takes.
+    """
+    wide = b"" if length < 126 else struct.pack(">H", length) if length < 1 << 16 else struct.pack(">Q", length)
+    kind = length if length < 126 else 126 if length < 1 << 16 else 127
+    return bytes((0x80 | opcode, 0x80 | kind)) + wide + bytes(4)
 
 
 def _watch(selector: selectors.BaseSelector, sock: Any, events: int) -> None:

@@ -57,6 +57,8 @@ BIND_MOUNTS: Mapping[str, tuple[str, str]] = {
     "/etc/cni/net.d": ("state", "config/cni"),
     "/var/lib/cni": ("run", "cni"),
     "/run/containerd": ("run", "shims"),
+    # The pods' network namespaces: containerd mounts them on files here, which would outlive their namespaces outside.
+    "/run/netns": ("run", "netns"),
 }
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?\Z")

@@ -39,6 +39,7 @@ from ..restore.objects import Place
 from ..stores.directory import DirectoryStore
 from ..stores.keys import Spelling
 from ..stores.location import Access
+from . import space
 from .objects import ObjectMigration, ObjectPlan, Pass
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ OPERATION = "migrate"
 #: read and hashed while the source is paused, and bytes of objects per second of a modest store.
 KEY_RATE, COMPARE_RATE, OBJECT_RATE = 2_000, 4_000, 50 << 20
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
-_PAUSE_OVERHEAD = 8.0
+PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
 _CLOSE_REVISIONS, _CLOSE_SECONDS = 1000, 5.0
 _PASSES = 10
+DRAIN = 5.0  # seconds
 _POLL = 0.2
 
 
@@ -125,7 +127,7 @@ class Plan:
     def pause(self) -> float:
         """About how long the source is paused before the target has started."""
         keys = self.keys.keys / COMPARE_RATE if self.keys else 0.0
-        return _PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
+        return PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
 
     def lines(self) -> list[str]:
         """Return the plan for people."""
@@ -236,6 +238,8 @@ class Migrator:
             ticks = proof.missed_ticks(work.state(work.source), self._now())
         with self._noting(problems):
             objects = work.objects.plan() if done else work.objects.require_target()
+        if not (done or copied):
+            problems += self._lacking(target, work, keys, objects)
         if keys:
             logins = keys.kinds.get(Kind.LOGIN, 0)
             notes += [f"{logins} logins move with the time they have left"] if logins else []
@@ -255,6 +259,17 @@ class Migrator:
             tuple(dict.fromkeys(problems)),
             tuple(notes),
         )
+
+    def _lacking(
+        self, target: Installation, work: _Work, keys: KeyPlan | None, objects: ObjectPlan | None
+    ) -> Iterator[str]:
+        """Yield what has too little room for what is moved."""
+        if keys:
+            status = work.target.status()
+            yield from space.metadata_problems(target, keys, status.db_size_in_use or status.db_size)
+            yield from space.workdir_problems(self._options.workdir, keys)
+        if objects:
+            yield from space.object_problems(work.place.store, objects)
 
     def _plan_of(self, source: Installation, target: Installation) -> Plan:
         """Return what a source alone tells, where the target is not deployed yet."""
@@ -415,6 +430,8 @@ class Migrator:
                 with self._back():
                     self._pause()
                     work.objects_pass(passes)
+                    # What it has not seen by then is listed, which takes longer the more there is.
+                    follower.drain(DRAIN)
         with self._back():
             self._progress.stage("compare", "metadata of both sides")
             if not plan.copied:

@@ -37,17 +37,13 @@ def ask(kube: Kube, namespace: str, pod: str, timeout: float) -> Answers:
     """
     with kube.portforward(namespace, pod, PEER_PORT) as address, Pachd(*address, timeout=timeout) as pachd:
         cluster = pachd.cluster()
-        repos = pachd.call(pachd.pfs.ListRepo, pachd.pfs_pb2.ListRepoRequest(), "the repos")
-        # Incomplete answers come from etcd alone, so that one unreadable spec in the bucket does not hide the rest.
-        request = pachd.pps_pb2.ListPipelineRequest(allow_incomplete=True)
-        pipelines = pachd.call(pachd.pps.ListPipeline, request, "the pipelines")
         state = pachd.pps_pb2.PipelineState.Name
         return Answers(
             version=pachd.version(),
             cluster_id=cluster.id,
             deployment_id=cluster.deployment_id,
-            repos={info.repo.name: int(info.size_bytes) for info in repos.repo_info},
+            repos={info.repo.name: int(info.size_bytes) for info in pachd.repo_infos()},
             pipelines={
-                info.pipeline.name: state(info.state).removeprefix("PIPELINE_") for info in pipelines.pipeline_info
+                info.pipeline.name: state(info.state).removeprefix("PIPELINE_") for info in pachd.pipeline_infos()
             },
         )

@@ -46,10 +46,15 @@ class Wanted:
 
 def find(pachd: Pachd, repo: str, name: str) -> Data | None:
     """Return one branch, None where there is none of that name or no such repo."""
+    info = _inspect(pachd, repo, name)
+    return shown.branch(info) if info is not None else None
+
+
+def _inspect(pachd: Pachd, repo: str, name: str) -> Any | None:
     pfs = pachd.pfs_pb2
     request = pfs.InspectBranchRequest(branch=pfs.Branch(repo=pfs.Repo(name=repo), name=name))
     try:
-        return shown.branch(pachd.call(pachd.pfs.InspectBranch, request, f"for the branch {repo}@{name}"))
+        return pachd.call(pachd.pfs.InspectBranch, request, f"for the branch {repo}@{name}")
     except NotThere:
         return None
 
@@ -132,7 +137,7 @@ def _check_provenance(pachd: Pachd, wanted: Wanted, provenance: Sequence[str]) -
         branch = _branch(pachd, text)
         if text == wanted.where:
             raise InputError("a branch cannot depend on itself", where=text)
-        upstream = find(pachd, branch.repo.name, branch.name)
+        upstream = _inspect(pachd, branch.repo.name, branch.name)
         if upstream is None:
             raise InputError(
                 "the branch does not exist",
@@ -140,22 +145,9 @@ def _check_provenance(pachd: Pachd, wanted: Wanted, provenance: Sequence[str]) -
                 why=f"{wanted.where} is to depend on it",
                 fix="Create it first.",
             )
-        if wanted.where in _ancestry(pachd, upstream):
+        # What pachd keeps as a branch's provenance is all that it depends on, directly or not.
+        if wanted.where in map(shown.branch_name, upstream.provenance):
             raise InputError("the branches would depend on each other", where=f"{wanted.where} and {text}")
-
-
-def _ancestry(pachd: Pachd, branch: Data) -> set[str]:
-    """Return the branches that one depends on, directly or not."""
-    seen: set[str] = set()
-    left = list(branch["provenance"])
-    while left:
-        text = left.pop()
-        if text in seen:
-            continue
-        seen.add(text)
-        repo, _separator, name = text.partition("@")
-        left += (find(pachd, repo, name) or {}).get("provenance", [])
-    return seen
 
 
 def _trigger(wanted: Wanted) -> Data | None:

@@ -63,6 +63,11 @@ def _package_without_its_init(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
+def chunks(content: IO[bytes]) -> Iterator[bytes]:
+    """Yield the rest of a stream in pieces of :data:`CHUNK`, which a message may have."""
+    return iter(lambda: content.read(CHUNK), b"")
+
+
 class NotThere(PachdError):
     """What was asked for does not exist: a repo, branch, commit, file, pipeline, job or secret."""
 
@@ -196,15 +201,21 @@ class Pachd:
                 return
             time.sleep(_RETRY)
 
+    def repo_infos(self) -> list[Any]:
+        """Return all repos as ``pfs.RepoInfo``, but for the one of the pipelines' specifications."""
+        return list(self.call(self.pfs.ListRepo, self.pfs_pb2.ListRepoRequest(), "the repos").repo_info)
+
     def repos(self) -> list[str]:
         """Return the names of all repos."""
-        answer = self.call(self.pfs.ListRepo, self.pfs_pb2.ListRepoRequest(), "the repos")
-        return [info.repo.name for info in answer.repo_info]
+        return [info.repo.name for info in self.repo_infos()]
 
-    def create_repo(self, name: str, description: str = "") -> None:
-        """Create a repo; an existing one is an error."""
+    def create_repo(self, name: str, description: str = "", *, update: bool = False) -> None:
+        """Create a repo; an existing one is an error.
+
+        :param update: change the description of an existing one instead.
+        """
         repo = self.pfs_pb2.Repo(name=name)
-        request = self.pfs_pb2.CreateRepoRequest(repo=repo, description=description)
+        request = self.pfs_pb2.CreateRepoRequest(repo=repo, description=description, update=update)
         self.call(self.pfs.CreateRepo, request, f"to create repo {name}")
 
     def delete_repo(self, name: str, *, force: bool = False) -> None:
@@ -220,35 +231,53 @@ class Pachd:
 
         :param overwrite: replace a file of that name; otherwise the content is appended to it, pachd's default.
         """
-        commit = self.pfs_pb2.Commit(repo=self.pfs_pb2.Repo(name=repo), id=branch)
-        first: dict[str, Any] = {"file": self.pfs_pb2.File(commit=commit, path=path)}
+        requests = self.file_requests(self.file(repo, branch, path), chunks(content), overwrite=overwrite)
+        self.send(self.pfs.PutFile, requests, f"to write {repo}@{branch}:{path}")
+
+    def file_requests(self, file: Any, content: Iterable[bytes], *, overwrite: bool = True) -> Iterator[Any]:
+        """Yield the messages of one file for a call of ``PutFile``, which may have those of several."""
+        head: dict[str, Any] = {"file": file}
         if overwrite:
-            first["overwrite_index"] = self.pfs_pb2.OverwriteIndex(index=0)
-
-        def requests() -> Iterator[Any]:
-            head = first
-            while chunk := content.read(CHUNK):
-                yield self.pfs_pb2.PutFileRequest(value=chunk, **head)
-                head = {}
-            if head:
-                yield self.pfs_pb2.PutFileRequest(value=b"", **head)
-
-        self.send(self.pfs.PutFile, requests(), f"to write {repo}@{branch}:{path}")
+            head["overwrite_index"] = self.pfs_pb2.OverwriteIndex(index=0)
+        for chunk in content:
+            yield self.pfs_pb2.PutFileRequest(value=chunk, **head)
+            head = {}
+        if head:
+            yield self.pfs_pb2.PutFileRequest(value=b"", **head)
 
     def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
         """Yield the content of a file; ``commit`` is an id or a branch."""
-        where = self.pfs_pb2.Commit(repo=self.pfs_pb2.Repo(name=repo), id=commit)
-        request = self.pfs_pb2.GetFileRequest(file=self.pfs_pb2.File(commit=where, path=path))
+        request = self.pfs_pb2.GetFileRequest(file=self.file(repo, commit, path))
         for message in self.stream(self.pfs.GetFile, request, f"for {repo}@{commit}:{path}"):
             yield bytes(message.value)
+
+    def walk(self, repo: str, commit: str, path: str) -> Iterable[Any]:
+        """Yield ``pfs.FileInfo`` of what is at a path and below it."""
+        request = self.pfs_pb2.WalkFileRequest(file=self.file(repo, commit, path))
+        return self.stream(self.pfs.WalkFile, request, f"for the files of {repo}@{commit}:{path}")
+
+    def file(self, repo: str, commit: str, path: str) -> Any:
+        """Return a ``pfs.File``; ``commit`` is an id or a branch."""
+        where = self.pfs_pb2.Commit(repo=self.pfs_pb2.Repo(name=repo), id=commit)
+        return self.pfs_pb2.File(commit=where, path=path)
+
+    def pipeline_infos(self) -> list[Any]:
+        """Return all pipelines as ``pps.PipelineInfo``."""
+        # Incomplete answers come from etcd alone, so that one unreadable specification does not hide the rest.
+        request = self.pps_pb2.ListPipelineRequest(allow_incomplete=True)
+        return list(self.call(self.pps.ListPipeline, request, "the pipelines").pipeline_info)
 
     def create_pipeline(self, request: Any) -> None:
         """Create the pipeline of a ``pps.CreatePipelineRequest``."""
         self.call(self.pps.CreatePipeline, request, f"to create pipeline {request.pipeline.name}")
 
-    def delete_pipeline(self, name: str) -> None:
-        """Delete a pipeline and its output repo."""
-        request = self.pps_pb2.DeletePipelineRequest(pipeline=self.pps_pb2.Pipeline(name=name), force=True)
+    def delete_pipeline(self, name: str, *, force: bool = True, keep_repo: bool = False) -> None:
+        """Delete a pipeline and its output repo.
+
+        :param force: delete it although others read its output.
+        """
+        pipeline = self.pps_pb2.Pipeline(name=name)
+        request = self.pps_pb2.DeletePipelineRequest(pipeline=pipeline, force=force, keep_repo=keep_repo)
         self.call(self.pps.DeletePipeline, request, f"to delete pipeline {name}")
 
     def jobs(self, pipeline: str) -> list[Any]:

@@ -60,9 +60,6 @@ def history(pachd: Pachd, wanted: Wanted) -> list[Data]:
 
 def files(pachd: Pachd, repo: str, commit: str, path: str) -> list[Data]:
     """Return what is at a path of a commit and below it, with the hashes that Pachyderm records."""
-    pfs = pachd.pfs_pb2
-    where = pfs.Commit(repo=pfs.Repo(name=repo), id=commit)
-    request = pfs.WalkFileRequest(file=pfs.File(commit=where, path=path))
     return [
         {
             "path": info.file.path,
@@ -70,7 +67,7 @@ def files(pachd: Pachd, repo: str, commit: str, path: str) -> list[Data]:
             "size": int(info.size_bytes),
             "hash": bytes(info.hash).hex(),
         }
-        for info in pachd.stream(pachd.pfs.WalkFile, request, f"for the files of {repo}@{commit}:{path}")
+        for info in pachd.walk(repo, commit, path)
     ]
 
 

@@ -19,7 +19,7 @@ from ..errors import InputError, PachdError
 from ..progress import Progress
 from ..replacing import Replacement, mode_of, replacing
 from . import branches, repos
-from .client import CHUNK, NotThere, Pachd
+from .client import CHUNK, NotThere, Pachd, chunks
 
 #: Content of more than this becomes several objects (``ChunkSize`` in ``src/client/pfs/pfs.go`` of v1.13.4).
 _OBJECT = 512 << 20
@@ -92,7 +92,7 @@ def local(path: Path) -> Content:
     """
     try:
         with path.open("rb") as source:
-            return _content(iter(lambda: source.read(CHUNK), b""))
+            return _content(chunks(source))
     except OSError as error:
         raise InputError("the file cannot be read", where=str(path), why=error.strerror or str(error)) from None
 
@@ -226,12 +226,8 @@ def _head(pachd: Pachd, target: Target) -> str:
 
 def _listed(pachd: Pachd, repo: str, commit: str, path: str) -> dict[str, Any]:
     """Return ``pfs.FileInfo`` by path of the file at ``path``, or of all files below it."""
-    pfs = pachd.pfs_pb2
-    where = pfs.Commit(repo=pfs.Repo(name=repo), id=commit)
-    request = pfs.WalkFileRequest(file=pfs.File(commit=where, path=path))
     with contextlib.suppress(NotThere):
-        infos = pachd.stream(pachd.pfs.WalkFile, request, f"for the files of {repo}@{commit}:{path}")
-        return {info.file.path: info for info in infos if info.file_type == _FILE}
+        return {info.file.path: info for info in pachd.walk(repo, commit, path) if info.file_type == _FILE}
     return {}
 
 
@@ -256,24 +252,23 @@ def _write(
     progress: Progress,
 ) -> None:
     """Send all changes in one call, which pachd makes one commit of when the last byte has come, or none at all."""
-    pfs, total = pachd.pfs_pb2, sum(each["size"] for each in entries)
-    commit = pfs.Commit(repo=pfs.Repo(name=target.repo), id=target.branch)
+    moved, total = 0, sum(each["size"] for each in entries)
+
+    def counted(path: str) -> Iterator[bytes]:
+        nonlocal moved
+        for chunk in _chunks(sources[path]):
+            yield chunk
+            moved += len(chunk)
+            progress.update(moved, total, "B", detail=path)
 
     def requests() -> Iterator[Any]:
-        moved = 0
         for entry in entries:
-            head: dict[str, Any] = {"file": pfs.File(commit=commit, path=entry["path"])}
+            path = entry["path"]
+            file = pachd.file(target.repo, target.branch, path)
             if entry["state"] == "removed":
-                yield pfs.PutFileRequest(delete=True, **head)
-                continue
-            if not target.append:
-                head["overwrite_index"] = pfs.OverwriteIndex(index=0)
-            for chunk in _chunks(sources[entry["path"]]):
-                yield pfs.PutFileRequest(value=chunk, **head)
-                head, moved = {}, moved + len(chunk)
-                progress.update(moved, total, "B", detail=entry["path"])
-            if head:
-                yield pfs.PutFileRequest(value=b"", **head)
+                yield pachd.pfs_pb2.PutFileRequest(delete=True, file=file)
+            else:
+                yield from pachd.file_requests(file, counted(path), overwrite=not target.append)
 
     pachd.send(pachd.pfs.PutFile, requests(), f"to write {target}")
 
@@ -283,17 +278,17 @@ def _chunks(source: Path | bytes) -> Iterator[bytes]:
         yield from (source[at : at + CHUNK] for at in range(0, len(source), CHUNK))
         return
     with source.open("rb") as content:
-        yield from iter(lambda: content.read(CHUNK), b"")
+        yield from chunks(content)
 
 
 def _fetch(pachd: Pachd, repo: str, commit: str, path: str, size: int, target: Path | None) -> Content:
     """Return the content of a file, and replace ``target`` with it where there is one."""
-    chunks = pachd.get_file(repo, commit, path)
+    content = pachd.get_file(repo, commit, path)
     if target is None:
-        return _whole(_content(chunks), size, f"{repo}@{commit}:{path}")
+        return _whole(_content(content), size, f"{repo}@{commit}:{path}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target, mode_of(target)) as stream:
-        return _whole(_content(chunks, stream), size, f"{repo}@{commit}:{path}")
+        return _whole(_content(content, stream), size, f"{repo}@{commit}:{path}")
 
 
 def _whole(content: Content, size: int, where: str) -> Content:
@@ -302,10 +297,10 @@ def _whole(content: Content, size: int, where: str) -> Content:
     return content
 
 
-def _content(chunks: Iterable[bytes], target: Replacement | None = None) -> Content:
+def _content(pieces: Iterable[bytes], target: Replacement | None = None) -> Content:
     whole, part, size = hashlib.sha256(), hashlib.sha512(), 0
     names: list[str] = []
-    for chunk in chunks:
+    for chunk in pieces:
         view = memoryview(chunk)
         while view:
             piece = view[: _OBJECT - size % _OBJECT]

@@ -130,7 +130,7 @@ def plan(live: Live, pachd: Pachd, progress: Progress, memory: int = 0) -> Plan:
     progress.stage("list the objects")
     listing = live.listing()
     sizes = sizes_of(listing)
-    infos = pipelines.infos(pachd)
+    infos = pachd.pipeline_infos()
     with live.state(listing) as state:
         progress.stage("find what is kept")
         commits = _commits(state)
@@ -196,7 +196,7 @@ def collect(
             return Result(found, before, before)
         if found.endangered:
             raise _refusal(found)
-        kube.apply(record_object(namespace, RECORD, {"stopped": json.dumps([*found.running])}))
+        _record(kube, namespace, found.running)
         begun = time.monotonic()
         try:
             _freeze(kube, live, pachd, found.running, wishes.timeout, progress, sleep)
@@ -312,7 +312,7 @@ def _pace(state: State, sizes: dict[str, int]) -> float:
 
 
 def _states(pachd: Pachd) -> dict[str, str]:
-    return {info.pipeline.name: shown.pipeline(info)["state"] for info in pipelines.infos(pachd)}
+    return {info.pipeline.name: shown.pipeline(info)["state"] for info in pachd.pipeline_infos()}
 
 
 def _runs(info: Any) -> bool:
@@ -357,6 +357,10 @@ def _settle(live: Live, wait: float, progress: Progress, sleep: Callable[[float]
             )
         progress.update(detail=f"waiting: {busy[0]}")
         sleep(_POLL)
+
+
+def _record(kube: Kube, namespace: str, names: Sequence[str]) -> None:
+    kube.apply(record_object(namespace, RECORD, {"stopped": json.dumps([*names])}))
 
 
 def _freeze(

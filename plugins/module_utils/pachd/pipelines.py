@@ -36,14 +36,7 @@ class Outcome:
 
 def every(pachd: Pachd) -> list[Data]:
     """Return all pipelines by name."""
-    return sorted((shown.pipeline(info) for info in infos(pachd)), key=lambda each: str(each["name"]))
-
-
-def infos(pachd: Pachd) -> list[Any]:
-    """Return all pipelines as ``pps.PipelineInfo``."""
-    # Incomplete answers come from etcd alone, so that one unreadable specification does not hide the rest.
-    request = pachd.pps_pb2.ListPipelineRequest(allow_incomplete=True)
-    return list(pachd.call(pachd.pps.ListPipeline, request, "the pipelines").pipeline_info)
+    return sorted((shown.pipeline(info) for info in pachd.pipeline_infos()), key=lambda each: str(each["name"]))
 
 
 def find(pachd: Pachd, name: str) -> Any | None:
@@ -113,9 +106,7 @@ def remove(pachd: Pachd, name: str, *, keep_repo: bool, force: bool, write: bool
         )
     before = _state(pachd, found, None)
     if write:
-        pps = pachd.pps_pb2
-        request = pps.DeletePipelineRequest(pipeline=pps.Pipeline(name=name), force=force, keep_repo=keep_repo)
-        pachd.call(pachd.pps.DeletePipeline, request, f"to delete the pipeline {name}")
+        pachd.delete_pipeline(name, force=force, keep_repo=keep_repo)
     before = _masked(before, _HIDDEN)
     change = Change(f"pipeline {name}", before, {})
     return Outcome(change, {**shown.pipeline(found), "spec": before["spec"]}, ["delete"])

@@ -12,8 +12,7 @@ from .shown import Change, Data
 
 def every(pachd: Pachd) -> list[Data]:
     """Return all repos by name, but for the one of the pipelines' specifications."""
-    answer = pachd.call(pachd.pfs.ListRepo, pachd.pfs_pb2.ListRepoRequest(), "the repos")
-    return sorted((shown.repo(info) for info in answer.repo_info), key=lambda each: str(each["name"]))
+    return sorted((shown.repo(info) for info in pachd.repo_infos()), key=lambda each: str(each["name"]))
 
 
 def find(pachd: Pachd, name: str) -> Data | None:
@@ -38,11 +37,7 @@ def ensure(pachd: Pachd, name: str, description: str | None, *, write: bool) -> 
     after = {"name": name, "description": before.get("description", "") if description is None else description}
     change = Change(f"repo {name}", before, after)
     if change.changed and write:
-        pfs = pachd.pfs_pb2
-        request = pfs.CreateRepoRequest(
-            repo=pfs.Repo(name=name), description=after["description"], update=found is not None
-        )
-        pachd.call(pachd.pfs.CreateRepo, request, f"to create repo {name}")
+        pachd.create_repo(name, after["description"], update=found is not None)
         found = find(pachd, name)
     new: Data = {**after, "created": None, "size": 0, "branches": []}
     return change, {**(found or new), **after}

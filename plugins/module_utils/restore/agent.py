@@ -18,6 +18,7 @@ Every step is one rename, and what there is tells which steps were done; so each
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -81,26 +82,14 @@ class Volume:
         # The data is made anew: what a run that died made of it may be half.
         _remove(self.new)
         part = self.work / "etcd.snapshot.part"
-        whole, content, held, done = hashlib.sha256(), hashlib.sha256(), b"", 0
-        with part.open("wb") as file:
-            for chunk in chunks:
-                done += len(chunk)
-                if done > size:
-                    break
-                whole.update(chunk)
-                file.write(chunk)
-                held += chunk
-                if len(held) > _TRAILER:
-                    content.update(held[:-_TRAILER])
-                    held = held[-_TRAILER:]
-            file.flush()
-            os.fsync(file.fileno())
-        if done != size or whole.hexdigest() != sha256:
-            part.unlink()
-            raise Refused(f"the snapshot arrived damaged: {done} bytes of {size}, SHA-256 {whole.hexdigest()}")
-        if done % _PAGE == _TRAILER and held != content.digest():
-            part.unlink()
-            raise Refused("the snapshot is damaged: its own SHA-256 at its end differs")
+        try:
+            _write(part, chunks, size, sha256)
+        except (OSError, Refused) as error:
+            # The etcd that still runs on this volume needs the room.
+            part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise Refused("the volume became full: something else has written to it meanwhile") from error
+            raise
         part.rename(self.snapshot)
         _sync(self.work)
 
@@ -157,6 +146,27 @@ class Volume:
             if not each or "/" in each:
                 raise Refused(f"no id of a restore: {each!r}")
             _remove(self.root / (PREFIX + each))
+
+
+def _write(path: Path, chunks: Iterable[bytes], size: int, sha256: str) -> None:
+    digest, trailer, done, end = hashlib.sha256(), b"", 0, size - _TRAILER
+    with path.open("wb") as file:
+        for chunk in chunks:
+            # All but the trailer is read once for both digests.
+            digest.update(chunk[: max(0, end - done)])
+            trailer += chunk[max(0, end - done) :]
+            done += len(chunk)
+            if done > size:
+                break
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    content = digest.digest()
+    digest.update(trailer)
+    if done != size or digest.hexdigest() != sha256:
+        raise Refused(f"the snapshot arrived damaged: {done} bytes of {size}, SHA-256 {digest.hexdigest()}")
+    if done % _PAGE == _TRAILER and trailer != content:
+        raise Refused("the snapshot is damaged: its own SHA-256 at its end differs")
 
 
 def _remove(path: Path) -> None:

@@ -3,10 +3,11 @@
 """Restoring a backup into an installation, undoing that, and letting go of what was before.
 
 The order is what makes it safe.  Objects come first, while everything runs on: they never change, so more of them harm
-nobody, and pachd never sees metadata whose objects are not there.  Then pachd is paused, etcd stopped, its data set
-aside by renaming it on its own volume, the new data put in its place, etcd started and compared with the backup, and
-pachd started and asked.  Any failure puts the old data back.  Every step may be done again after a crash, and the
-journal in the cluster tells which ones were begun.
+nobody, and pachd never sees metadata whose objects are not there.  The new data is made beside the old while that is
+still in use, so what takes long and most of what can fail costs no pause.  Then pachd is paused, etcd stopped, its
+data set aside by renaming it on its own volume, the new data put in its place, etcd started and compared with the
+backup, and pachd started and asked.  Any failure puts the old data back.  Every step may be done again after a crash,
+and the journal in the cluster tells which ones were begun.
 """
 
 from __future__ import annotations
@@ -181,6 +182,7 @@ class Restorer:
             made if made and made != own else "",
             opened.where,
             where,
+            tuple(journal.set_aside) if journal else (),
         )
 
     def journal(self) -> Journal:
@@ -237,12 +239,10 @@ class Restorer:
                 return Outcome(False, journal)
             recorder = Recorder(self._kube, self._namespace, journal, lock.check, self._now)
             installation = self._observe()
-            running = {pod["metadata"]["name"]: pod for pod in installation.pods("etcd")}
-            members = tuple(
-                dataclasses.replace(each, node=_node(running, each.pod) or each.node)
-                for each in members_of(installation)
-            )
-            with recorder.step("confirm"), self._volumes(installation, members, journal) as volumes:
+            with (
+                recorder.step("confirm"),
+                self._volumes(installation, members_of(installation), journal) as volumes,
+            ):
                 volumes.drop([*journal.kept, journal.id])
             recorder.write(state="confirmed", kept=[])
             return Outcome(True, recorder.journal)
@@ -271,8 +271,10 @@ class Restorer:
         if not continued:
             recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
         try:
-            written = self._objects(opened, plan, recorder)
-            warnings = self._exchange(opened, plan, wanted, recorder)
+            with self._volumes(plan.target.installation, plan.target.members, recorder.journal) as volumes:
+                written = self._objects(opened, plan, recorder)
+                self._exchange(opened, plan, volumes, recorder)
+            warnings = self._start(opened, plan, wanted, recorder)
         except PachopsError as error:
             self._fail(error, recorder)
         recorder.write(state="restored")
@@ -284,7 +286,6 @@ class Restorer:
         installation = plan.target.installation
         pause = quiesce.paused_of(installation.pachd)
         etcd = workload_of(installation)
-        kept = [*last.kept, *([last.id] if last.state in ("restored", "undone") and last.id else [])]
         return Journal(
             id=f"{self._now().strftime('%Y%m%dt%H%M%S')}-{secrets.token_hex(2)}",
             backup=plan.manifest.id,
@@ -298,7 +299,7 @@ class Restorer:
                 "pachd_ready": bool(installation.ready_pod("pachd")),
                 "deployment_id": installation.deployment_id,
             },
-            kept=kept,
+            kept=last.set_aside,
         )
 
     def _objects(self, opened: OpenedSet, plan: Plan, recorder: Recorder) -> tuple[int, int]:
@@ -307,8 +308,14 @@ class Restorer:
             place = self._place(plan.target.installation)
             return put.put_back(place, opened, plan.survey or put.survey(place, opened), self._progress)
 
-    def _exchange(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> list[str]:
-        installation, members = plan.target.installation, plan.target.members
+    def _exchange(self, opened: OpenedSet, plan: Plan, volumes: Volumes, recorder: Recorder) -> None:
+        installation = plan.target.installation
+        with recorder.step("receive"):
+            self._progress.stage("snapshot", "bringing it to etcd's volumes")
+            volumes.receive(opened)
+        with recorder.step("make"):
+            self._progress.stage("snapshot", "making etcd's data of it")
+            volumes.make()
         with recorder.step("pause"):
             self._progress.stage("pause", f"namespace {self._namespace}")
             quiesce.pause(self._kube, self._namespace, OPERATION, progress=self._progress)
@@ -323,20 +330,16 @@ class Restorer:
         with recorder.step("stop etcd"):
             self._progress.stage("stop etcd")
             self._scale_etcd(installation, 0)
-        with self._volumes(installation, members, recorder.journal) as volumes:
-            with recorder.step("receive"):
-                self._progress.stage("snapshot", "bringing it to etcd's volumes")
-                volumes.receive(opened)
-            with recorder.step("make"):
-                self._progress.stage("snapshot", "making etcd's data of it")
-                volumes.make()
-            with recorder.step("exchange"):
-                volumes.swap()
+        with recorder.step("exchange"):
+            volumes.swap()
+
+    def _start(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> list[str]:
+        installation = plan.target.installation
         with recorder.step("start etcd"):
             self._progress.stage("start etcd")
             self._scale_etcd(installation, int(recorder.journal.before["etcd_replicas"]))
         with recorder.step("compare"):
-            self._compare(opened, len(members))
+            self._compare(opened, len(plan.target.members))
         with recorder.step("identity"):
             if plan.deployment_id:
                 identify(self._kube, self._namespace, plan.deployment_id)
@@ -353,7 +356,8 @@ class Restorer:
         differences = []
         if len(ready) < members:
             differences.append(f"{len(ready)} of {members} members of etcd are ready")
-        for pod in ready:
+        # An address of etcd's own leads to one of them, whichever.
+        for pod in ready[:1] if self._access.endpoint else ready:
             alone = dataclasses.replace(installation, objects={**installation.objects, "Pod": [pod]})
             with self._reach(self._kube, alone) as (etcd, _transport):
                 differences += [f"{pod['metadata']['name']}: {each}" for each in compare(etcd, opened.manifest.etcd)]
@@ -380,6 +384,7 @@ class Restorer:
     def _fail(self, error: PachopsError, recorder: Recorder) -> None:
         """Put the old state back, and raise the error with what became of it."""
         recorder.write(reason=str(error))
+        paused = recorder.journal.begun("pause")
         try:
             self._roll_back(recorder)
         except PachopsError as second:
@@ -390,9 +395,8 @@ class Restorer:
                 fix=f"Nothing is lost: {journals.reference(self._namespace)} tells how far it came. Mend what is in "
                 "the way, and run the undo (restore_action=undo) or the restore again.",
             ) from error
-        raise type(error)(
-            error.what, where=error.where, why=error.why, fix=f"The old state is back and runs. {error.fix}".strip()
-        ) from error
+        now = "The old state is back and runs." if paused else "Nothing was paused, and etcd's data is what it was."
+        raise type(error)(error.what, where=error.where, why=error.why, fix=f"{now} {error.fix}".strip()) from error
 
     def _roll_back(self, recorder: Recorder) -> None:
         """Bring back what was before the first step; each part may be done again."""
@@ -405,13 +409,13 @@ class Restorer:
         if journal.begun("stop etcd"):
             with recorder.step("undo: stop etcd"):
                 self._scale_etcd(installation, 0)
-            if journal.begun("receive"):
-                with (
-                    recorder.step("undo: exchange"),
-                    self._volumes(installation, members_of(installation), journal) as volumes,
-                ):
-                    volumes.undo()
-            self._volumes(installation, members_of(installation), journal).remove()
+        volumes = self._volumes(installation, members_of(installation), journal)
+        if journal.begun("receive"):
+            # Where nothing was exchanged yet it only tidies, and etcd may run.
+            with recorder.step("undo: exchange"), volumes:
+                volumes.undo()
+        volumes.remove()
+        if journal.begun("stop etcd"):
             with recorder.step("undo: start etcd"):
                 self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))
         if journal.begun("identity") and before["deployment_id"] != self._observe().deployment_id:
@@ -485,12 +489,6 @@ class Restorer:
             done = dt.datetime.fromisoformat(times["resume"]["done"].replace("Z", "+00:00"))
             return (done - begun).total_seconds()
         return 0.0
-
-
-def _node(running: dict[str, Any], pod: str) -> str:
-    """Return the node of a member's running pod, empty where it has none."""
-    own = (each for name, each in running.items() if name == pod or name.startswith(f"{pod}-"))
-    return next((str(each["spec"].get("nodeName", "")) for each in own), "")
 
 
 def _await_end(kube: Kube, namespace: str, etcd: dict[str, Any], progress: Progress) -> None:

@@ -57,6 +57,13 @@ class Journal:
         return any(each["step"] == step for each in self.steps)
 
     @property
+    def set_aside(self) -> list[str]:
+        """Ids of the restores whose other state is still on etcd's volumes, the oldest first."""
+        if self.state == "confirmed":
+            return []
+        return [*self.kept, *([self.id] if self.id and self.begun("exchange") else [])]
+
+    @property
     def last(self) -> str:
         """The step that was begun last."""
         return self.steps[-1]["step"] if self.steps else ""
@@ -76,7 +83,19 @@ def read(kube: Kube, namespace: str) -> Journal:
 
     :raises ClusterError: it cannot be read.
     """
-    found = kube.get(reference(namespace))
+    return of(kube.get(reference(namespace)), namespace)
+
+
+def made(restore_id: str) -> str:
+    """Return when a restore was begun, from its id."""
+    return utc(datetime.strptime(restore_id.partition("-")[0], "%Y%m%dt%H%M%S").replace(tzinfo=timezone.utc))
+
+
+def of(found: Mapping[str, Any] | None, namespace: str) -> Journal:
+    """Return what a ConfigMap says, an empty journal where there is none.
+
+    :raises ClusterError: it cannot be read.
+    """
     if found is None:
         return Journal()
     try:

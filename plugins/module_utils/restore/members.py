@@ -40,7 +40,7 @@ class Member:
     :param flags: etcd's own options by name, with what the kubelet would expand expanded.
     :param volume: the pod's volume that holds the data.
     :param directory: the data directory below that volume, empty where it is the volume itself.
-    :param node: the node that it ran on, where its volume is a directory of that node.
+    :param node: the node that it runs on, empty where it has no pod: most volumes are on one node at a time.
     """
 
     pod: str
@@ -90,7 +90,7 @@ def members_of(installation: Installation) -> list[Member]:
         flags = flags_of(container, {"metadata.name": pod, "metadata.namespace": installation.namespace})
         volume, directory = _data(spec, container, pod, flags.get("data-dir") or ETCD_DATA)
         node = next((nodes[each] for each in sorted(nodes) if each == pod or each.startswith(f"{pod}-")), "")
-        found.append(Member(pod, flags, volume, directory, node if "hostPath" in volume else ""))
+        found.append(Member(pod, flags, volume, directory, node))
     return found
 
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..kube.client import Kube
 
 #: For a plan's estimates: bytes per second at which a snapshot reaches a volume by a port-forward and becomes data,
-#: and the seconds that pods take to end and to start.
+#: at which an etcd reads all of it when it starts and is compared, and the seconds that pods take to end and to start.
 RATE = 40 << 20
+READ_RATE = 100 << 20
 OVERHEAD = 15.0
 #: Bytes per second at which objects are put back or read: a modest store's.
 OBJECT_RATE = 50 << 20
@@ -64,6 +65,7 @@ class Plan:
     :param ticks: cron pipeline to how many missed ticks it replays.
     :param differs: in what the backup's cluster is another one than the target's, empty where it is the same.
     :param names: what may be typed in as confirmation.
+    :param set_aside: ids of restores whose other state is still on etcd's volumes.
     """
 
     namespace: str
@@ -78,17 +80,19 @@ class Plan:
     deployment_id: str = ""
     store: str = ""
     bucket: str = ""
+    set_aside: tuple[str, ...] = ()
 
     @property
     def downtime(self) -> float:
         """Seconds from pachd's end to its start, estimated from measured rates."""
-        return OVERHEAD + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / RATE
+        return OVERHEAD + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / READ_RATE
 
     @property
     def before(self) -> float:
-        """Seconds for the objects, while everything runs on."""
+        """Seconds for the objects and for etcd's new data, while everything runs on."""
         found = self.survey
-        return (2 * found.missing_bytes + found.unknown_bytes) / OBJECT_RATE if found else 0.0
+        objects = (2 * found.missing_bytes + found.unknown_bytes) / OBJECT_RATE if found else 0.0
+        return objects + self.manifest.file(SNAPSHOT).raw_size * len(self.target.members) / RATE
 
     def lines(self) -> list[str]:
         """Return it for a person."""
@@ -105,6 +109,9 @@ class Plan:
         else:
             lines.append("  replaced: nothing, etcd is empty")
         lines += [f"  set aside on {each.place} until it is confirmed" for each in now.members]
+        if self.set_aside:
+            began = journals.made(self.set_aside[0])
+            lines.append(f"  set aside there already, by restores since {began}: {', '.join(self.set_aside)}")
         size, members = made.file(SNAPSHOT).raw_size, len(now.members)
         lines.append(f"  restored: {made.etcd.key_count} keys at revision {made.etcd.revision}")
         lines.append(f"  snapshot: {size} bytes, to {members} member{'s' if members > 1 else ''} of etcd")
@@ -152,6 +159,7 @@ class Plan:
             "seconds_paused": round(self.downtime, 1),
             "cron_ticks": dict(self.ticks),
             "differs": self.differs,
+            "set_aside": list(self.set_aside),
             "problems": list(self.problems),
             "lines": self.lines(),
         }

@@ -35,7 +35,11 @@ _POLL = 0.25
 
 
 class Volumes:
-    """The volumes of all members, for one restore.  Leaving it as a context manager removes its pods."""
+    """The volumes of all members, for one restore.
+
+    As a context manager it creates the pods that hold them, and waits for them when they are needed first; leaving it
+    removes them.
+    """
 
     def __init__(
         self,
@@ -59,10 +63,12 @@ class Volumes:
         self._image = image
         self._timeout = timeout
         self._progress = progress or Progress()
+        self._held = False
 
     def __enter__(self) -> Volumes:
+        self._held = False
         try:
-            list(parallel.each(self._start, self.members, len(self.members)))
+            list(parallel.each(self._create, self.members, len(self.members)))
         except PachopsError as error:
             self.__exit__(type(error), error, None)
             raise
@@ -77,12 +83,25 @@ class Volumes:
 
     def remove(self) -> None:
         """Delete the pods of this and of earlier restores, and return when they are gone."""
-        for pod in self._kube.list("v1", "Pod", self._namespace, labels=f"{MANAGED_BY}={MANAGER}"):
-            if _restore_of(pod):
-                self._kube.delete(Ref.of(pod), wait=self._timeout)
+        pods = self._kube.list("v1", "Pod", self._namespace, labels=f"{MANAGED_BY}={MANAGER}")
+        doomed = [Ref.of(pod) for pod in pods if _restore_of(pod)]
+        for ref in doomed:
+            self._kube.delete(ref)
+        for ref in doomed:
+            self._kube.delete(ref, wait=self._timeout)
+
+    def hold(self) -> None:
+        """Return when every pod runs.
+
+        :raises WaitError: one does not start; the message has the cause as far as the cluster tells it.
+        """
+        if not self._held:
+            list(parallel.each(self._await, self.members, len(self.members)))
+            self._held = True
 
     def ask(self, **request: Any) -> list[Answer]:
         """Ask every member's agent the same, and return the answers in the members' order."""
+        self.hold()
         return [self._ask(member, request) for member in self.members]
 
     def receive(self, opened: OpenedSet) -> None:
@@ -104,6 +123,7 @@ class Volumes:
             request = {"do": "receive", "zstd": state["zstd"], "size": entry.raw_size, "sha256": entry.raw_sha256}
             self._ask(member, request, chunks)
 
+        self.hold()
         list(parallel.each(bring, self.members, len(self.members)))
 
     def make(self) -> None:
@@ -126,7 +146,7 @@ class Volumes:
 
     # One member
 
-    def _start(self, member: Member) -> None:
+    def _create(self, member: Member) -> None:
         pod = agent_pod(self._installation, member, self._id, self._image)
         ref = Ref.of(pod)
         found = self._kube.get(ref)
@@ -136,6 +156,9 @@ class Volumes:
                 return
             self._kube.delete(ref, wait=self._timeout)
         self._kube.apply(pod)
+
+    def _await(self, member: Member) -> None:
+        ref = Ref("v1", "Pod", self._namespace, f"{member.pod}-restore")
         try:
             wait_for(self._kube, ref, self._timeout, self._progress)
         except WaitError as error:

@@ -123,6 +123,16 @@ def told(truth: dict[str, Any]) -> dict[str, Any]:
     return {"cluster": truth["cluster"]["id"], "repos": repos, "pipelines": truth["pipelines"], "jobs": truth["jobs"]}
 
 
+def check_truth(state: State) -> None:
+    """Compare all that the state says with what the installation's API said."""
+    found, wanted = said(state), told(truth())
+    found["repos"].pop("__spec__")
+    assert found["repos"] == wanted["repos"]
+    assert found["jobs"] == wanted["jobs"]
+    assert sorted(found["pipelines"], key=str) == sorted(wanted["pipelines"], key=str)
+    assert found["cluster"] == wanted["cluster"]
+
+
 class Slashless(DirectoryStore):
     """A directory that takes keys with a slash in front, as a bucket does."""
 

@@ -9,7 +9,7 @@ whole, which a real one would damage for good.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +41,17 @@ class Killed(BaseException):
 class Movable(ControlledApi):
     """An installation in namespace ``old`` that runs, and one in ``new`` that was deployed and not started."""
 
-    def __init__(self, directory: Path, source: EtcdClient, target: EtcdClient, **options: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        source: EtcdClient,
+        target: EtcdClient,
+        made: Callable[[str], Sequence[Object]] | None = None,
+        **options: Any,
+    ) -> None:
+        """:param made: what the source consists of, which others than this collection deployed, by its host path.
+        :param options: of the target.
+        """
         super().__init__([OLD, NEW])
         self.directory = directory
         self.etcd = {OLD: source, NEW: target}
@@ -53,7 +63,10 @@ class Movable(ControlledApi):
         self.starts: list[bool] = []
         self.answer = ""
         for namespace, more in ((OLD, {}), (NEW, {"cluster_deployment_id": "another", **options})):
-            objects = installation(namespace, **{"host_path": str(directory / namespace), **more})
+            path = str(directory / namespace)
+            objects = installation(namespace, **{"host_path": path, **more})
+            if made and namespace == OLD:
+                objects = [each for each in made(path) if "namespace" in each["metadata"]]
             for obj in [*objects, *(worker(OLD, "edges") if namespace == OLD else [])]:
                 if obj["kind"] == "Deployment" and obj["metadata"]["name"] == "pachd" and namespace == NEW:
                     obj["spec"]["replicas"] = 0
@@ -101,19 +114,39 @@ class Movable(ControlledApi):
             self.starts.append(same and whole and not self.runs(OLD))
 
     def migrator(self, **options: Any) -> Migrator:
-        kube = Kube(self, patience=0.0)
-        sides = (Side(kube, OLD), Side(kube, NEW))
+        # Two clusters: what belongs to the one is never asked of the other.
+        sides = (Side(_cluster(self, OLD), OLD), Side(_cluster(self, NEW), NEW))
         return Migrator(*sides, Options(**{"settling": 0.0, **options}), etcds=self._etcds, connect=self._connect)
 
     @contextlib.contextmanager
     def _etcds(self, kube: Kube, seen: Installation, access: object) -> Iterator[tuple[Any, str]]:
+        kube.get(quiesce.pachd_ref(seen.namespace))
         yield (_Mortal(self, self.etcd[NEW]) if seen.namespace == NEW else self.etcd[OLD]), "direct"
 
     @contextlib.contextmanager
     def _connect(self, kube: Kube, namespace: str, token: str) -> Iterator[Any]:
+        kube.get(quiesce.pachd_ref(namespace))
         if not self.runs(namespace):
             raise PachdError("there is no ready pachd")
         yield _Pachd(self, namespace)
+
+
+def _cluster(api: Movable, namespace: str) -> Kube:
+    return Kube(_Cluster(api, namespace), patience=0.0)  # type: ignore[arg-type]  # it has what is used
+
+
+class _Cluster:
+    """An API server that knows nothing of the other installation's namespace."""
+
+    def __init__(self, api: Movable, namespace: str) -> None:
+        self._api, self._other = api, NEW if namespace == OLD else OLD
+
+    def request(self, method: str, path: str, **options: Any) -> Response:
+        assert f"/namespaces/{self._other}" not in path, f"{method} {path} was sent to the other cluster"
+        return self._api.request(method, path, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
 
 
 class _Mortal:

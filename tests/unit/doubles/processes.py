@@ -12,28 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from doubles.etcd import free_ports, program
 
-PROGRAMS = Path("/var/cache/pachops/programs")
 DEPLOYMENT_ID = "0123456789abcdef0123456789abcdef"
-
-
-def etcd_program(name: str) -> str:
-    """Return the path of an etcd program that the local cluster built."""
-    found = sorted(PROGRAMS.glob(f"etcd-v*/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail(f"no {name} below {PROGRAMS}: run `make cluster`, which builds it.")
-    return str(found[-1])
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    sockets = [socket.socket() for _unused in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
@@ -65,7 +46,7 @@ class Installation:
     def start_etcd(self) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in (self.etcd_port, self._peer_url))
         log = self.directory / "etcd.log"
-        command = [etcd_program("etcd"), "--data-dir", str(self.etcd_data), "--log-level", "error"]
+        command = [str(program()), "--data-dir", str(self.etcd_data), "--log-level", "error"]
         command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
         command += ["--max-txn-ops=10000", "--max-request-bytes=52428800", "--unsafe-no-fsync"]
         wait_for(self.etcd_port, self._run(command, log), log)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP connection that a test can cut: everything goes through it until ``cut`` is called, and again afterwards."""
+"""A TCP connection that a test can cut, at once or after a number of bytes; the next one goes through again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 
 class Proxy:
@@ -19,8 +20,11 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        #: Bytes that are let through to the server before the connection is cut; None: no end.
-        self.allowance: int | None = None
+        #: How many more bytes pass to the server, and back from it, before the connection is cut; None: no end.
+        self.there: int | None = None
+        self.back: int | None = None
+        #: How often that was.
+        self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -47,18 +51,19 @@ class Proxy:
                     near.close()
                     continue
                 self._open |= {near, far}
-                threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
-                threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(near, far, "there"), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near, "back"), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, way: Literal["there", "back"]) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if counted and self.allowance is not None:
-                    self.allowance -= len(data)
-                    if self.allowance < 0:
-                        self.allowance = None
+                left: int | None = getattr(self, way)
+                sink.sendall(data[:left])
+                if left is not None:
+                    setattr(self, way, left - len(data) if left > len(data) else None)
+                    if left <= len(data):
+                        self.cuts += 1
                         break
-                sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

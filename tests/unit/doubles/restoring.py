@@ -9,6 +9,7 @@ bucket hold, so that they know what a real one would.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet, open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, PachdError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, KvHash, Status
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import Snapshot
@@ -30,6 +33,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from doubles import backups
 from doubles.controllers import ControlledApi, Object
 from doubles.kube import installation, node, worker
 
@@ -43,7 +47,10 @@ class Killed(BaseException):
 
 
 class RestoringApi(ControlledApi):
-    """One installation; ``die_at`` is the number of the write at which the program dies."""
+    """One installation; ``die_at`` is the number of the write at which the program dies.
+
+    :param options: settings of the installation; ``elsewhere`` is where pachd's objects are, if in no directory.
+    """
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__([NAMESPACE])
@@ -54,6 +61,8 @@ class RestoringApi(ControlledApi):
         self.started: list[str] = []
         self.agents: dict[str, socket.socket] = {}
         self.refusing_tools: set[str] = set()
+        self.running: dict[str, bytes] = {}
+        self.elsewhere: Objects | None = None
         boot, machine = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id")
         info = {
             "bootID": boot.read_text().strip(),
@@ -63,7 +72,7 @@ class RestoringApi(ControlledApi):
         self.on_start = self._on_start
         self.on_stop = self._on_stop
         for obj in [
-            *installation(NAMESPACE, host_path=str(directory / "host"), **options),
+            *installation(NAMESPACE, **({"host_path": str(directory / "host")} | options)),
             *worker(NAMESPACE, "edges"),
         ]:
             if obj["kind"] != "Pod":
@@ -97,10 +106,15 @@ class RestoringApi(ControlledApi):
     def fill(self, content: bytes, member: str = "etcd-0") -> None:
         (self.volume(member) / "member").mkdir(parents=True, exist_ok=True)
         (self.volume(member) / "member" / "db").write_bytes(content)
+        self.running[member] = content
 
     @property
     def bucket(self) -> DirectoryStore:
         return DirectoryStore(self.directory / "host" / "pachd")
+
+    def served(self) -> Objects:
+        """Return what pachd finds."""
+        return self.elsewhere or Objects(self.bucket, Spelling.DIRECTORY)
 
     def pods(self) -> list[str]:
         return sorted(ref.name for ref in self.objects if ref.kind == "Pod")
@@ -114,11 +128,16 @@ class RestoringApi(ControlledApi):
             self._run_tool(pod, name.removesuffix("-restore-data"))
         elif name.endswith("-restore"):
             self._run_agent(name, name.removesuffix("-restore"))
-        elif name.startswith("etcd-") and not self.data(name):
-            self.fill(b"empty", name)  # as an etcd does that finds nothing
+        elif name.startswith("etcd-"):
+            self.running[name] = self.data(name)
+            if not self.data(name):
+                self.fill(b"empty", name)  # as an etcd does that finds nothing
 
     def _on_stop(self, pod: Object) -> None:
-        listener = self.agents.pop(pod["metadata"]["name"], None)
+        name = pod["metadata"]["name"]
+        if name in self.running:
+            assert self.data(name) == self.running.pop(name), "its data was exchanged while etcd ran"
+        listener = self.agents.pop(name, None)
         if listener:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -132,7 +151,6 @@ class RestoringApi(ControlledApi):
         threading.Thread(target=agent.serve, args=(str(self.volume(member)), listener, lock), daemon=True).start()
 
     def _run_tool(self, pod: Object, member: str) -> None:
-        assert member not in self.pods(), "etcd runs on the volume"
         command = pod["spec"]["containers"][0]["command"]
         if command[0] in self.refusing_tools:
             state = {"terminated": {"reason": "StartError", "message": f"{command[0]}: not found", "exitCode": 128}}
@@ -216,7 +234,7 @@ class DataPachd:
 
     def __init__(self, api: RestoringApi) -> None:
         self.api = api
-        self.state = State(snapshot_of(api.data()), Objects(api.bucket, Spelling.DIRECTORY))
+        self.state = State(snapshot_of(api.data()), api.served())
         self.pps = SimpleNamespace(ListPipeline=None)
         self.pps_pb2 = SimpleNamespace(ListPipelineRequest=lambda: None)
 
@@ -252,3 +270,14 @@ def connect(kube: Kube, namespace: str, token: str) -> Iterator[Any]:
     if not any(pod.startswith("pachd-") for pod in api.pods()):
         raise PachdError("there is no ready pachd")
     yield DataPachd(api)
+
+
+def genuine_set(store: DirectoryStore, objects: dict[str, bytes]) -> OpenedSet:
+    """Write the genuine state as a set by hand, with the counts that its etcd would tell."""
+    content = backups.real_snapshot()
+    etcd = DataEtcd(content)
+    assert etcd.keys
+    revision = etcd.keys.revision
+    hashes = (dataclasses.replace(HASH, revision=revision),)
+    state = manifests.EtcdState(revision, "3.5.21", etcd.count(b""), len(content), hashes)
+    return open_set(store, backups.CLUSTER, backups.write_set(store, backups.NOW, state, content, objects))

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime as dt
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -534,3 +536,28 @@ def test_every_finding_is_in_the_troubleshooting_page(root: Path) -> None:
     page = (root / "docs/troubleshooting.md").read_text(encoding="utf-8")
     assert len(checks) > 25
     assert [check for check in sorted(checks) if f"`{check}`" not in page] == []
+
+
+def journal(**content: Any) -> dict[str, Any]:
+    """Return the ConfigMap that a restore keeps."""
+    metadata = {"name": "pachops-restore", "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"journal": json.dumps(content)}}
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_a_restore_left_is_not_forgotten() -> None:
+    kube = cluster()
+    done = [{"step": "exchange", "begun": "2026-01-01T00:00:01Z", "done": "2026-01-01T00:00:02Z"}]
+    fresh = f"{dt.datetime.now(dt.timezone.utc):%Y%m%dt%H%M%S}-ab12"
+    kube.put(journal(id=fresh, state="restored", steps=done))
+    assert bad(findings(kube)) == {}
+    kube.put(journal(id=fresh, state="restored", steps=done, kept=["20260101t000000-cd34"]))
+    found = bad(findings(kube))["restore-set-aside"]
+    assert found.found == "what 2 restores set aside is on etcd's volume since 2026-01-01T00:00:00Z"
+    assert "restore_action=confirm" in found.fix
+    kube.put(journal(id=fresh, state="confirmed", steps=done))
+    assert bad(findings(kube)) == {}
+    kube.put(journal(id=fresh, state="running", backup="20260101T000000Z-r7", steps=done))
+    assert "of 20260101T000000Z-r7 is not finished, at the step 'exchange'" in bad(findings(kube))["restore"].found
+    kube.put({**journal(), "data": {"journal": "{"}})
+    assert bad(findings(kube))["restore"].severity == "error"

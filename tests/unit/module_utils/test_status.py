@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,28 @@ def test_without_a_store_backups_are_not_looked_at() -> None:
     state = report(evidence(installed()), now(7300))
     assert state["backups"] is None
     assert "backups" not in lines(state)
+
+
+def test_what_restores_left_is_said() -> None:
+    kube = installed()
+    content = {"id": "20260303t000000-ab12", "state": "restored", "kept": ["20260301t000000-cd34"]}
+    steps = [{"step": "exchange", "begun": "2026-03-03T00:00:01Z", "done": ""}]
+    metadata = {"name": "pachops-restore", "namespace": NAMESPACE}
+
+    def put(text: str) -> None:
+        kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"journal": text}})
+
+    put(json.dumps({**content, "steps": steps}))
+    state = report(evidence(kube), now())
+    assert state["restores"] == {
+        "unfinished": "",
+        "step": "",
+        "set_aside": ["20260301t000000-cd34", "20260303t000000-ab12"],
+        "since": "2026-03-01T00:00:00Z",
+    }
+    assert any("set aside by 2 restores since 2026-03-01T00:00:00Z" in line for line in screen(state))
+    put(json.dumps({**content, "kept": [], "state": "running", "backup": "20260302T000000Z-r7", "steps": steps}))
+    text = screen(report(evidence(kube), now()))
+    assert any("✗ not finished: 20260302T000000Z-r7, at the step 'exchange'" in line for line in text)
+    put("{")
+    assert any("cannot be read" in line for line in screen(report(evidence(kube), now())))

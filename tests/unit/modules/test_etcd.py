@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.modules import etcd_info, etcd_maintenance
+from doubles import locks
 from doubles.etcd import behind, fill, running
 
 NAMESPACE = "pachyderm"
@@ -22,29 +23,12 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-class Held:
-    """Stands for the Lease, which has tests of its own."""
-
-    taken: list[str]
-
-    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
-        self._what = f"{operation} {namespace} {wait:g}"
-
-    def __enter__(self) -> Held:
-        self.taken.append(self._what)
-        return self
-
-    def __exit__(self, *_unused: object) -> None:
-        self.taken.append("released")
-
-
 def test_the_modules(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., Any]
 ) -> None:
     for module in (etcd_info, etcd_maintenance):
         monkeypatch.setattr(module, "connect", lambda _kubeconfig, _context: behind(address))
-    Held.taken = []
-    monkeypatch.setattr(etcd_maintenance, "Lock", Held)
+    lock = locks.noted(monkeypatch, etcd_maintenance)
     found = run_module(etcd_info.main, namespace=NAMESPACE)
     assert not found.failed
     assert found["etcd"]["keys"]["jobs"] == 10
@@ -53,9 +37,9 @@ def test_the_modules(
     planned = run_module(etcd_maintenance.main, check_mode=True, diff=True, **options)
     assert planned.changed
     assert planned["snapshot"] == ""
-    assert Held.taken == []
+    assert lock == []
     done = run_module(etcd_maintenance.main, diff=True, lock_wait=3, **options)
-    assert Held.taken == ["maintenance pachyderm 3", "released"]
+    assert lock == ["maintenance pachyderm 3", "released"]
     assert done.changed
     assert set(planned) == set(done)
     assert done["snapshot"].endswith(".snapshot")

@@ -15,33 +15,20 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import ru
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import backup_ids, open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.modules import etcd_backup
+from doubles import locks
 from doubles.etcd_memory import MemoryEtcd
 from doubles.kube import FakeKube, installation, node
 
 CLUSTER = "0123abc"
 
 
-class Held:
-    """Stands for the Lease, which has tests of its own."""
-
-    taken: list[str]
-
-    def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
-        self._what = f"{operation} {namespace} {wait:g}"
-
-    def __enter__(self) -> Held:
-        self.taken.append(self._what)
-        return self
-
-    def __exit__(self, *_unused: object) -> None:
-        self.taken.append("released")
-
-    def check(self) -> None:
-        self.taken.append("checked")
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return locks.noted(monkeypatch, engine)
 
 
 @pytest.fixture
-def etcd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryEtcd:
+def etcd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lock: list[str]) -> MemoryEtcd:
     """An installation in a cluster, whose objects are in ``tmp_path/objects``."""
     kube = FakeKube([node(), *installation("pachyderm")])
     made = MemoryEtcd(cluster_id=CLUSTER, other="x")
@@ -50,10 +37,8 @@ def etcd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryEtcd:
     def etcd_of(_kube: Any, _installation: Any, access: Any) -> Iterator[tuple[Any, str]]:
         yield made, access.transport
 
-    Held.taken = []
     monkeypatch.setattr(etcd_backup, "connect", lambda _kubeconfig, _context: kube)
     monkeypatch.setattr(engine, "etcd_of", etcd_of)
-    monkeypatch.setattr(engine, "Lock", Held)
     objects = DirectoryStore(tmp_path / "objects")
     objects.write("block/a", [b"content"])
     objects.write("object/b", [b"record"])
@@ -69,7 +54,7 @@ def back_up(etcd: MemoryEtcd, run_module: Callable[..., Any], tmp_path: Path) ->
     return run
 
 
-def test_a_backup_is_made_and_described(back_up: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_backup_is_made_and_described(back_up: Callable[..., Any], lock: list[str], tmp_path: Path) -> None:
     result = back_up(lock_wait=5, transport="port_forward")
     assert result.changed
     store = DirectoryStore(tmp_path / "store")
@@ -85,7 +70,7 @@ def test_a_backup_is_made_and_described(back_up: Callable[..., Any], tmp_path: P
     }
     assert result["copied"] == {"count": 2, "bytes": 13}
     assert (result["foreign"], result["transport"]) == (0, "port_forward")
-    assert Held.taken == ["backup pachyderm 5", "checked", "released"]
+    assert lock == ["backup pachyderm 5", "checked", "released"]
     opened = open_set(store, CLUSTER, backup_id)
     assert opened.manifest.source.backend == "local"
     described = opened.cluster()
@@ -94,12 +79,12 @@ def test_a_backup_is_made_and_described(back_up: Callable[..., Any], tmp_path: P
 
 
 def test_check_mode_has_the_same_keys_and_writes_nothing(
-    back_up: Callable[..., Any], etcd: MemoryEtcd, tmp_path: Path
+    back_up: Callable[..., Any], etcd: MemoryEtcd, lock: list[str], tmp_path: Path
 ) -> None:
     checked = back_up(check_mode=True, diff=True)
     assert checked.changed
     assert not (tmp_path / "store").exists()
-    assert etcd.asked == Held.taken == []
+    assert etcd.asked == lock == []
     assert checked["copied"] == {"count": 2, "bytes": 13}
     assert checked["diff"]["after"] == "new set, 2 objects of 13 bytes to copy\n"
     made = back_up(diff=True)
@@ -141,9 +126,11 @@ def test_what_is_encrypted_needs_an_identity_only_for_other_recipients(
         ({"transport": "port_forward", "etcd": {"endpoint": "http://x:1"}}, "used directly"),
     ],
 )
-def test_wrong_options_say_what_to_do(back_up: Callable[..., Any], options: dict[str, Any], message: str) -> None:
+def test_wrong_options_say_what_to_do(
+    back_up: Callable[..., Any], lock: list[str], options: dict[str, Any], message: str
+) -> None:
     result = back_up(**options)
     assert result.failed
     assert message in result["msg"]
     assert {"what", "where", "why", "fix"} <= set(result)
-    assert Held.taken in ([], ["backup pachyderm 0", "released"], ["backup elsewhere 0", "released"])
+    assert lock in ([], ["backup pachyderm 0", "released"], ["backup elsewhere 0", "released"])

@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -293,6 +294,55 @@ def test_the_server_hangs_up_in_the_middle(cluster: tuple[Cluster, list[Behaviou
         assert exchange(address, b"", 100) == b"half"
 
 
+def test_a_silent_connection_is_kept_alive(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    """Many times the keepalive, in which the other side answers pings and nothing else is said."""
+    api, behaviours, _peers = cluster
+    pings: list[int] = []
+
+    def quiet(peer: Peer) -> None:
+        peer.accept()
+        while True:
+            opcode, data = peer.receive()
+            if opcode == PING:
+                pings.append(opcode)
+                peer.send(data, PONG)
+            elif opcode == BINARY:
+                peer.send(data)
+            else:
+                return
+
+    behaviours.append(quiet)
+    api.pod("pachd-0")
+    forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0", keepalive=0.2)
+    with forward as address, socket.create_connection(address, timeout=10) as connection:
+        end = time.monotonic() + 20
+        while len(pings) < 5 and time.monotonic() < end:
+            time.sleep(0.05)
+        connection.sendall(b"still there")
+        assert connection.recv(100) == b"still there"
+    assert len(pings) >= 5
+    assert forward.error == ""
+
+
+def test_who_does_not_answer_pings_is_given_up(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    """What a firewall that forgot a connection leaves behind: neither an answer nor an end."""
+    api, behaviours, _peers = cluster
+    over = threading.Event()
+
+    def dead(peer: Peer) -> None:
+        peer.accept()
+        over.wait(20)
+
+    behaviours.append(dead)
+    api.pod("pachd-0")
+    forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0", keepalive=0.1)
+    with forward as address, socket.create_connection(address, timeout=20) as connection:
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+        over.set()
+    assert "the API server or the kubelet has not answered for" in forward.error
+
+
 def test_leaving_ends_open_connections(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
     api, behaviours, _peers = cluster
     behaviours.append(echo)
@@ -350,12 +400,18 @@ def frame(data: bytes) -> bytes:
     ) + data
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 127, 65_537])
-def test_frames_are_whole_however_they_arrive(step: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "sizes"),
+    [
+        (1, [0, 1, 124, 125, 126, 65_535]),
+        (3, [0, 1, 124, 125, 126, 127]),
+        (127, [0, 1, 124, 125, 126, 65_534, 65_535, 70_000]),
+        (65_537, [0, 1, 124, 125, 126, 65_534, 65_535, 70_000]),
+    ],
+)
+def test_frames_are_whole_however_they_arrive(step: int, sizes: list[int]) -> None:
     port = struct.pack("<H", PORT)
-    contents = [
-        bytes([number % 251]) * size for number, size in enumerate([0, 1, 124, 125, 126, 65_534, 65_535, 70_000])
-    ]
+    contents = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
     data = b"".join(frame(b"\0" + content) for content in [port, *contents])
     remote = type("Remote", (), {"sock": Pieces(data, [step] * (len(data) // step))})()
     pump = portforward_module._Pump(socket.socket(), remote, threading.Event())

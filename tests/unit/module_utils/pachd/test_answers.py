@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import answers
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import answers, client
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.answers import Answers, ask
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Cluster
 from doubles.kube import FakeKube, pod
@@ -39,6 +39,7 @@ class Stub:
 
 
 class Pachd:
+    repo_infos, pipeline_infos = client.Pachd.repo_infos, client.Pachd.pipeline_infos
     stub = Stub()
     pfs, pps = stub, stub
     pfs_pb2, pps_pb2 = pfs_pb2, pps_pb2

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, PachdError, WaitError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import garbage
+from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
+from ansible_collections.pachops.pachyderm.plugins.modules import pachyderm_garbage_collect
+from doubles import locks
 from doubles.applying import ApplyingKube
 from doubles.kube import worker
 from python_pachyderm.proto.pps import pps_pb2 as pps
@@ -20,6 +24,7 @@ class FakePachd:
     """Pipelines that obey at once; ``deaf`` ones do not start.  A double."""
 
     pps_pb2 = pps
+    pipeline_infos = Pachd.pipeline_infos
 
     def __init__(self, reads: dict[str, str]) -> None:
         self.infos: dict[str, Any] = {}
@@ -89,8 +94,7 @@ class World:
             origin=SimpleNamespace(store=SimpleNamespace(where="store")),
             listing=lambda: listing,
         )
-        lock = SimpleNamespace(check=lambda: None, __enter__=None)
-        monkeypatch.setattr(garbage, "Lock", lambda *_arguments, **_options: _Entered(lock))
+        locks.noted(monkeypatch, garbage)
         monkeypatch.setattr(garbage, "_busy", lambda _live: [])
         monkeypatch.setattr(garbage, "plan", lambda *_arguments: planned(self.pachd, **self.parts))
         monkeypatch.setattr(garbage, "_still_safe", lambda _live, _pachd, found, *_rest: found)
@@ -101,17 +105,6 @@ class World:
         return garbage.collect(
             self.kube, self.live, self.pachd, wanted, Progress(), write=True, sleep=lambda _seconds: None
         )
-
-
-class _Entered:
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> Any:
-        return self._lock
-
-    def __exit__(self, *_error: object) -> None:
-        return
 
 
 @pytest.fixture
@@ -172,6 +165,28 @@ def test_a_loss_is_never_silent(world: World) -> None:
 def test_nothing_is_stopped_for_nothing(world: World) -> None:
     assert not world.collect(least=1000).collected
     assert world.pachd.done == []
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_what_is_left_is_started_without_a_plan(
+    monkeypatch: pytest.MonkeyPatch, world: World, run_module: Any, check_mode: bool
+) -> None:
+    def unwanted(*_arguments: Any) -> Any:
+        raise AssertionError("the installation is read")
+
+    monkeypatch.setattr(pachyderm_garbage_collect, "connect", lambda *_arguments: world.kube)
+    monkeypatch.setattr(pachyderm_garbage_collect, "opened", lambda _options: contextlib.nullcontext(world.pachd))
+    monkeypatch.setattr(pachyderm_garbage_collect, "reading", unwanted)
+    monkeypatch.setattr(garbage, "plan", unwanted)
+    arguments = {"check_mode": check_mode, "diff": True, "namespace": "ns", "state": "resumed"}
+    nothing = run_module(pachyderm_garbage_collect.main, **arguments)
+    assert (nothing.changed, nothing["pipelines"]) == (False, [])
+    garbage._record(world.kube, "ns", ["off"])
+    left = run_module(pachyderm_garbage_collect.main, **arguments)
+    assert (left.changed, left["pipelines"], left["diff"]) == (True, ["off"], {"before": ["off"], "after": []})
+    assert left.keys() == nothing.keys()
+    assert world.pachd.done == ([] if check_mode else ["start off"])
+    assert garbage.stopped(world.kube, "ns") == (["off"] if check_mode else [])
 
 
 def test_who_waits_too_long_is_told_for_what(monkeypatch: pytest.MonkeyPatch, world: World) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime as dt
 import functools
@@ -14,22 +15,23 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet, open_set
+from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import (
     BackupError,
     ClusterError,
     InputError,
     PachopsError,
-    StorageError,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import engine, volumes
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.engine import Options, Restorer
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access
 from doubles import backups
+from doubles.buckets import served
 from doubles.restoring import (
-    HASH,
     NAMESPACE,
     OLD,
     DataEtcd,
@@ -38,6 +40,7 @@ from doubles.restoring import (
     RestoringKube,
     connect,
     etcds,
+    genuine_set,
     snapshot_of,
 )
 
@@ -50,19 +53,7 @@ MINE = OLD + backups.CLUSTER.encode()
 @pytest.fixture(scope="module")
 def backup(tmp_path_factory: pytest.TempPathFactory) -> OpenedSet:
     """A set of the genuine state, made by hand, with the counts that its etcd would tell."""
-    content = backups.real_snapshot()
-    etcd = DataEtcd(content)
-    assert etcd.keys
-    state = manifests.EtcdState(
-        etcd.keys.revision,
-        "3.5.21",
-        etcd.count(b""),
-        len(content),
-        (dataclasses.replace(HASH, revision=etcd.keys.revision),),
-    )
-    store = DirectoryStore(tmp_path_factory.mktemp("store"), private=True)
-    made = backups.write_set(store, backups.NOW, state, content, objects())
-    return open_set(store, backups.CLUSTER, made)
+    return genuine_set(DirectoryStore(tmp_path_factory.mktemp("store"), private=True), objects())
 
 
 @functools.lru_cache
@@ -127,11 +118,16 @@ def test_it_restores_and_undoes_and_lets_go(tmp_path: Path, backup: OpenedSet) -
     assert restorer(api).undo().journal.state == "undone"
     check_runs(api, MINE)
     assert not restorer(api).undo().changed
+    kept = restorer(api).journal()
+    assert kept.set_aside == [outcome.journal.id]
+    lines = restorer(api).plan(backup, "deep", None, kept).lines()
+    assert [line for line in lines if "set aside there already" in line and outcome.journal.id in line]
     assert list(api.volume().glob("pachops-restore-*/undone/member")), "what was restored is kept until it is confirmed"
 
     assert restorer(api).confirm().changed
     assert not list(api.volume().glob("pachops-*"))
     check_runs(api, MINE)
+    assert restorer(api).journal().set_aside == []
     assert not restorer(api).confirm().changed
 
 
@@ -247,6 +243,8 @@ def test_what_an_other_restore_left_unfinished_is_not_covered_up(
 
 
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch, RestoringApi], None]] = {}
+#: Found while everything runs on.
+EARLY = ("pods_that_do_not_start", "no_tool_in_the_image", "a_damaged_transfer")
 
 
 def failure(function: Callable[[pytest.MonkeyPatch, RestoringApi], None]) -> None:
@@ -314,9 +312,12 @@ def test_any_failure_puts_the_old_state_back(
     api = installed(tmp_path)
     put_all(api, bucket)
     FAILURES[cause](monkeypatch, api)
-    with pytest.raises(PachopsError, match="The old state is back and runs"):
+    api.started.clear()
+    told = "Nothing was paused" if cause in EARLY else "The old state is back and runs"
+    with pytest.raises(PachopsError, match=told):
         restorer(api).restore(backup)
     check_runs(api, MINE)
+    assert ({"etcd-0", "pachd-0"} <= set(api.started)) == (cause not in EARLY)
     journal = json.loads(api.stored(JOURNAL)["data"]["journal"])
     assert (journal["state"], bool(journal["reason"])) == ("undone", True)
 
@@ -327,7 +328,27 @@ def test_not_enough_space_is_found_before_anything_is_exchanged(
     api = installed(tmp_path)
     put_all(api, bucket)
     monkeypatch.setattr("ansible_collections.pachops.pachyderm.plugins.module_utils.restore.agent._RESERVE", 1 << 60)
-    with pytest.raises(BackupError, match=r"not enough space on the volume: .*The old state is back"):
+    api.started.clear()
+    with pytest.raises(BackupError, match=r"not enough space on the volume: .*Nothing was paused"):
+        restorer(api).restore(backup)
+    check_runs(api, MINE)
+    assert api.started == ["etcd-0-restore", "etcd-0-restore"], "something was stopped"
+    assert not list(api.volume().glob("pachops-*"))
+
+
+def test_objects_that_vanish_meanwhile_bring_the_old_state_back(tmp_path: Path, backup: OpenedSet) -> None:
+    api = installed(tmp_path)
+    lost = next(name for name in sorted(objects()) if name.startswith("block/"))
+    stops = api.on_stop
+
+    def on_stop(pod: dict[str, Any]) -> None:
+        if pod["metadata"]["name"].startswith("pachd"):
+            api.bucket.delete(lost)
+        stops(pod)
+
+    api.on_stop = on_stop
+    told = rf"objects vanished from the bucket .*{lost} for one.*The old state is back"
+    with pytest.raises(BackupError, match=told):
         restorer(api).restore(backup)
     check_runs(api, MINE)
 
@@ -353,18 +374,26 @@ def test_another_minor_version_and_an_older_etcd_are_refused_together(tmp_path: 
         restorer(api).restore(OpenedSet(backup.store, other))
 
 
-def test_a_differently_spelled_bucket_is_refused(
-    tmp_path: Path, backup: OpenedSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    api = installed(tmp_path)
-
-    def other(*_arguments: Any) -> None:
-        raise StorageError("pachd would not find the objects that this store holds", why="spelled 'plain'")
-
-    monkeypatch.setattr(engine.put, "survey", other)
-    with pytest.raises(InputError, match="spelled 'plain'"):
-        restorer(api).restore(backup)
-    check_runs(api, MINE)
+@pytest.mark.parametrize("state", [MINE, b"empty"])
+def test_a_differently_spelled_bucket_is_refused(tmp_path: Path, backup: OpenedSet, state: bytes) -> None:
+    api = RestoringApi(tmp_path, backend="aws")
+    secret = {"amazon-bucket": "bucket", "amazon-region": "eu-central-1"}
+    api.stored(Ref("v1", "Secret", NAMESPACE, "pachyderm-storage-secret"))["data"] = {
+        key: base64.b64encode(value.encode()).decode() for key, value in secret.items()
+    }
+    api.fill(state)
+    api.started.clear()
+    with served() as bucket:
+        bucket.page = 1000
+        bucket.objects |= {key_of(name, Spelling.REVERSED): data for name, data in objects().items()}
+        before = dict(bucket.objects)
+        access = Access(endpoint=bucket.url, access_key="k", secret_key="s")
+        with pytest.raises(InputError, match=r"keys spelled 'plain', and there are \d+ spelled 'reversed'"):
+            restorer(api, access=access).restore(backup)
+        assert bucket.objects == before
+    assert api.data() == state
+    assert api.started == [], "something was started on it"
+    assert JOURNAL not in api.objects
 
 
 def test_an_empty_installation_that_never_started_gets_state_and_identity(tmp_path: Path, backup: OpenedSet) -> None:
