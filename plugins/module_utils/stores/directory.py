@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
-from .base import CHUNK, ObjectExists, ObjectMissing, Store, StoredObject
+from .base import CHUNK, FULL, ObjectExists, ObjectMissing, Store, StoredObject
 
 _PARTIAL = ".partial-"
 
@@ -164,5 +164,5 @@ class DirectoryStore(Store):
 
 
 def _refused(what: str, path: Path, error: OSError) -> StorageError:
-    fix = "Free space there, or use another store." if error.errno in (28, 122) else ""  # ENOSPC, EDQUOT
+    fix = FULL if error.errno in (28, 122) else ""  # ENOSPC, EDQUOT
     return StorageError(what, where=str(path), why=error.strerror or str(error), fix=fix)
