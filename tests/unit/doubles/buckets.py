@@ -32,6 +32,7 @@ class Bucket:
     :param words: what a refusal says.
     :param cut: how many bytes of the next object that is read are sent before the connection closes; -1 for all.
     :param lost: a pattern of ``METHOD /path``: the next such request is done, and its answer never arrives.
+    :param late: whether the next copy fails after it was answered with 200, as copies may.
     :param alter: whether the service stores something else than it was sent.
     :param page: how many keys one page of a listing has.
     :param requests: method and path of each request.
@@ -44,6 +45,7 @@ class Bucket:
     words: bytes = b"<Error><Code>InternalError</Code><Message>later</Message></Error>"
     cut: int = -1
     lost: str = ""
+    late: bool = False
     alter: bool = False
     page: int = 2
     requests: list[str] = field(default_factory=list)
@@ -130,6 +132,15 @@ class _Handler(BaseHTTPRequestHandler):
         match self.command:
             case "PUT" if self._taken(key):
                 self._reply(412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
+            case "PUT" if origin := unquote(self.headers.get("x-amz-copy-source") or "").removeprefix("bucket/"):
+                objects[key] = objects[origin]
+                kind = (
+                    "Error><Code>InternalError</Code></Error"
+                    if self.bucket.late
+                    else "CopyObjectResult></CopyObjectResult"
+                )
+                self.bucket.late = False
+                self._reply(200, f"<{kind}>".encode())
             case "PUT":
                 objects[key], self.bucket._tags[key] = body, tag
                 self._reply(200, ETag=tag)
