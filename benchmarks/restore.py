@@ -13,6 +13,7 @@ wanted is at most 2.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,17 @@ def play(name: str, **variables: Any) -> None:
 
 
 def fill(kube: Any, mib: int) -> None:
-    """Put ``mib`` MiB into etcd, of what Pachyderm's metadata consist of: random ids in hexadecimal digits."""
+    """Let etcd's database grow to ``mib`` MiB, of small records of ids in hexadecimal digits, as Pachyderm's are."""
     from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import Put
     from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 
     with etcd_of(kube, observe(kube, NAMESPACE), EtcdAccess()) as (etcd, _transport):
-        for number in range(2 * mib):
-            etcd.put(b"benchmark/%d" % number, os.urandom(1 << 18).hex().encode())
+        for number in itertools.count():
+            names = (b"benchmark/%d/%d" % (number, each) for each in range(500))
+            assert etcd.txn([], [Put(each, os.urandom(850).hex().encode()) for each in names])
+            if etcd.status().size >= mib << 20:
+                return
 
 
 def pods_start(kube: Any) -> float:
@@ -69,6 +75,12 @@ def pods_start(kube: Any) -> float:
     return timed(start)
 
 
+def seconds(step: dict[str, str]) -> float:
+    """Return how long a step of the journal took."""
+    begun, done = (datetime.fromisoformat(step[each].replace("Z", "+00:00")) for each in ("begun", "done"))
+    return (done - begun).total_seconds()
+
+
 def main() -> None:
     """Run what the arguments ask for."""
     from conftest import pytest_configure
@@ -78,6 +90,7 @@ def main() -> None:
     from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import OpenedSet, newest
     from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.restore import find_programs, restore_snapshot
     from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import journal as journals
     from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,14 +114,17 @@ def main() -> None:
             snapshot = OpenedSet(store, manifest).snapshot_file(place)
             programs = find_programs(preferred=manifest.etcd.version)
             wishes = {"restore_backup_id": "latest", "restore_level": "used", "restore_image": IMAGE}
-            ours, theirs = [], []
+            ours, theirs, steps = [], [], []
             for _unused in range(options.runs):
                 theirs.append(timed(lambda: restore_snapshot(programs, snapshot, place / "data")) + pods_start(kube))
                 shutil.rmtree(place / "data")
                 ours.append(timed(lambda: play("restore", restore_store=backups, **wishes)))
+                steps.append({each["step"]: each for each in journals.read(kube, NAMESPACE).steps})
                 play("restore", restore_action="confirm", restore_image=IMAGE)
             mine, other = statistics.median(ours), statistics.median(theirs)
             size = snapshot.stat().st_size >> 20
+            for step in steps[0]:
+                print(f"  {step:12} {statistics.median(seconds(each[step]) for each in steps):8.2f} s")
             ratio = f"ratio {mine / other:5.2f} (wanted ≤ 2)"
             print(f"restore of {size} MiB, command to Ready {mine:8.2f} s  {other:8.2f} s  {ratio}")
         finally:

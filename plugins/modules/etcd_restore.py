@@ -245,7 +245,7 @@ journal:
     id: 20260201t101010-ab12
     backup: 20260131T235959Z-r1234
     state: restored
-    steps: [{step: pause, begun: "2026-02-01T10:10:10Z", done: "2026-02-01T10:10:12Z"}]
+    steps: [{step: pause, begun: "2026-02-01T10:10:10.123Z", done: "2026-02-01T10:10:12.345Z"}]
 continued:
   description: Whether a restore that had died was continued.
   returned: always

@@ -29,7 +29,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import genuine
 from doubles.etcd import program, running
-from doubles.migrating import NEW, OLD, Killed, Movable
+from doubles.migrating import NEW, OLD, Movable
+from doubles.mortal import Killed
 from emulators.pachctl.shapes import Shape, chart, pachctl
 
 FIRST_DEPLOYED = "d3pl0y"

@@ -110,6 +110,10 @@ def of(found: Mapping[str, Any] | None, namespace: str) -> Journal:
         ) from None
 
 
+def _stamp(when: datetime) -> str:
+    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class Recorder:
     """Writes the journal; a context manager per step."""
 
@@ -139,9 +143,9 @@ class Recorder:
     def step(self, name: str) -> Iterator[None]:
         """Note that a step is begun, and that it is done; where it fails, the second is missing."""
         self._check()
-        entry = {"step": name, "begun": utc(self._now()), "done": ""}
+        entry = {"step": name, "begun": _stamp(self._now()), "done": ""}
         self.journal.steps = [*(each for each in self.journal.steps if each["step"] != name), entry]
         self.write()
         yield
-        entry["done"] = utc(self._now())
+        entry["done"] = _stamp(self._now())
         self.write()

@@ -78,6 +78,22 @@ def test_it_returns_what_it_documents_and_the_same_in_check_mode(
     assert not run_module(etcd_restore.main, state="confirmed").changed
 
 
+def test_certificates_and_a_user_are_shown_to_etcd_each_time(
+    api: RestoringApi, store: DirectoryStore, run_module: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = set()
+
+    def recording(kube: Any, seen: Any, access: Any) -> Any:
+        shown.add((access.tls.ca_file, access.tls.server_name, access.login.user, access.login.password))
+        return etcds(kube, seen, access)
+
+    monkeypatch.setattr(etcd_restore, "etcd_of", recording)
+    way = {"ca_file": "/ca.crt", "server_name": "etcd.example", "user": "root", "password": "secret"}
+    done = run_module(etcd_restore.main, etcd=way, **options(store))
+    assert done["journal"]["state"] == "restored"
+    assert shown == {("/ca.crt", "etcd.example", "root", "secret")}
+
+
 def test_a_refusal_in_check_mode_comes_with_the_plan(api: RestoringApi, store: DirectoryStore, run_module: Run) -> None:
     api.fill(OLD + b"f" * 32)
     result = run_module(etcd_restore.main, check_mode=True, **options(store, cluster_id=backups.CLUSTER))
