@@ -70,6 +70,8 @@ REPEATED = 15
 TELLING = re.compile(r"\s*(fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR +\S+\.py|It (ended|did not)|\S*[Ee]rror: )")
 # Seconds after which a command is ended: nothing may keep CI waiting for ever.
 LONGEST = 2400
+# Has Ansible keep its packed modules, except in the quickstart, which is timed as users have it.
+KEEPING = ROOT / "tests" / "ansible" / "callback"
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
 OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
@@ -321,6 +323,8 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
+    if (command.cluster and stage not in BEFORE) or stage == "integration":
+        environment["ANSIBLE_CALLBACK_PLUGINS"] = str(KEEPING)
     if command.coverage:
         command.coverage.parent.mkdir(parents=True, exist_ok=True)
         environment["COVERAGE_FILE"] = str(command.coverage)

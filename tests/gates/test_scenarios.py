@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = sorted(ROOT.glob("molecule/*/molecule.yml"))
 SHARED = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text(encoding="utf-8"))
-# Steps with a playbook of their own name; the others (check, idempotence, syntax) run converge.yml.
+# Steps with a playbook of their own name; the others (check, idempotence) run converge.yml.
 OWN_PLAYBOOK = {"cleanup", "converge", "prepare", "side_effect", "verify"}
 
 

@@ -23,6 +23,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration i
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.durable import Kind
 from doubles.etcd import running
+from doubles.mortal import Killed
 from doubles.proxy import proxied
 
 SERVERS = Path(__file__).resolve().parents[1] / "servers"
@@ -314,10 +315,6 @@ def test_an_etcd_that_stays_away_is_an_error(source: EtcdClient, target: EtcdCli
         far.close()
         with pytest.raises(EtcdError, match="cannot reach etcd"):
             migration.copy()
-
-
-class Killed(BaseException):
-    """What a program that is killed sees."""
 
 
 @pytest.mark.parametrize("step", range(0, 330, 47))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Garbage collection and space against the stand-in pachd, a real etcd and the files of its object store."""
+"""Garbage collection and space against the stand-in pachd, a real etcd, and directories and buckets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google.auth.compute_engine
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
@@ -20,12 +21,17 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import gar
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.live import Live
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base import Store
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import ROOT, Spelling, key_of
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
 from doubles import locks
 from doubles.applying import ApplyingKube
+from doubles.buckets import Bucket, served
 from doubles.kube import installation as objects_of
 from doubles.processes import Installation
+from google.auth.credentials import AnonymousCredentials
 
 
 @pytest.fixture
@@ -50,10 +56,30 @@ def pachd(root: Path, tmp_path: Path) -> Iterator[tuple[Pachd, Installation]]:
 
 
 @contextlib.contextmanager
-def living(kube: Any, processes: Installation) -> Iterator[Live]:
+def living(
+    kube: Any, processes: Installation, store: Store | None = None, spelling: Spelling = Spelling.DIRECTORY
+) -> Iterator[Live]:
+    """Yield the installation with its directory, or with another store in its place."""
     with EtcdClient(f"127.0.0.1:{processes.etcd_port}") as etcd:
-        origin = Origin(etcd, DirectoryStore(processes.content), [Spelling.DIRECTORY], None, {})  # type: ignore[arg-type]
-        yield Live(observe(kube, "ns"), origin)
+        where = store or DirectoryStore(processes.content)
+        yield Live(observe(kube, "ns"), Origin(etcd, where, [spelling], None, {}))  # type: ignore[arg-type]
+
+
+def s3(bucket: Bucket) -> S3Store:
+    return S3Store(S3Options("bucket", "eu-west-1", endpoint=bucket.url, access_key="a", secret_key="b"))
+
+
+def gcs(bucket: Bucket) -> GcsStore:
+    return GcsStore("bucket", host=bucket.url)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    # Tokens come from the metadata server in a cluster, which a test has none of.
+    monkeypatch.setattr(google.auth.compute_engine, "Credentials", lambda scopes: AnonymousCredentials())
+    with served() as made:
+        made.page = 7
+        yield made
 
 
 def contents(pachd: Pachd) -> dict[str, bytes]:
@@ -69,7 +95,7 @@ def contents(pachd: Pachd) -> dict[str, bytes]:
 
 
 def test_what_was_deleted_is_freed_and_nothing_else(
-    kube: Any, lock: list[str], pachd: tuple[Pachd, Installation]
+    kube: Any, lock: list[str], pachd: tuple[Pachd, Installation], bucket: Bucket
 ) -> None:
     connection, processes = pachd
     for name in ("kept", "gone"):
@@ -90,6 +116,21 @@ def test_what_was_deleted_is_freed_and_nothing_else(
         assert figures["frees"]["block"]["bytes"] >= sum(len(f"gone {number}") * 1000 for number in range(3))
         assert figures["memory"] == garbage.LEAST_MEMORY
         assert len(list(processes.content.glob("block/*"))) == predicted.before["block"]["count"]
+        reported = space.measure(live, Progress())
+        for make, spelling in ((s3, Spelling.PLAIN), (s3, Spelling.REVERSED), (gcs, Spelling.SLASH)):
+            bucket.objects = {
+                key_of(each.key, spelling): b"".join(live.origin.store.read(each.key))
+                for each in live.listing().objects
+            }
+            with living(kube, processes, make(bucket), spelling) as same:
+                there = garbage.plan(same, connection, Progress())
+                assert (there.doomed, there.needed, there.left) == (
+                    predicted.plan.doomed,
+                    predicted.plan.needed,
+                    predicted.plan.left,
+                )
+                assert there.sizes == predicted.plan.sizes
+                assert space.measure(same, Progress()) == reported
         too_little = garbage.collect(kube, live, connection, garbage.Wishes(least=1 << 30), Progress(), write=True)
         assert not too_little.collected
         done = garbage.collect(kube, live, connection, wishes, Progress(), write=True)
@@ -99,6 +140,43 @@ def test_what_was_deleted_is_freed_and_nothing_else(
         assert not garbage.collect(kube, live, connection, wishes, Progress(), write=True).collected
     assert garbage.stopped(kube, "ns") == []
     assert lock[0] == "garbage collection ns 0"
+
+
+@pytest.mark.usefixtures("lock")
+def test_a_bucket_with_reversed_keys(kube: Any, root: Path, tmp_path: Path, bucket: Bucket) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for name, value in {
+        "amazon-bucket": "bucket",
+        "amazon-region": "eu-west-1",
+        "amazon-id": "a",
+        "amazon-secret": "b",
+        "custom-endpoint": bucket.url,
+    }.items():
+        (secret / name).write_text(value)
+    settings = {"STORAGE_BACKEND": "AMAZON", "REVERSE": "true", "DISABLE_SSL": "true", "PACH_ROOT": ROOT}
+    processes = Installation(root, tmp_path, settings)
+    try:
+        processes.start()
+        with (
+            Pachd("127.0.0.1", processes.port) as connection,
+            living(kube, processes, s3(bucket), Spelling.REVERSED) as live,
+        ):
+            for name in ("kept", "gone"):
+                connection.create_repo(name)
+                connection.put_file(name, "master", "/f", io.BytesIO(name.encode() * 1000))
+            connection.delete_repo("gone")
+            truth, before = contents(connection), set(bucket.objects)
+            predicted = garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=False)
+            done = garbage.collect(kube, live, connection, garbage.Wishes(), Progress(), write=True)
+            assert done.collected
+            assert done.after == predicted.after
+            assert before - set(bucket.objects) == {
+                key_of(name, Spelling.REVERSED) for name in done.plan.doomed if name in done.plan.sizes
+            }
+            assert contents(connection) == truth
+    finally:
+        processes.stop()
 
 
 def test_open_commits_are_not_endangered(kube: Any, pachd: tuple[Pachd, Installation]) -> None:

@@ -29,7 +29,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import genuine
 from doubles.etcd import program, running
-from doubles.migrating import NEW, OLD, Killed, Movable
+from doubles.migrating import NEW, OLD, Movable
+from doubles.mortal import Killed
 from emulators.pachctl.shapes import Shape, chart, pachctl
 
 FIRST_DEPLOYED = "d3pl0y"
@@ -233,6 +234,25 @@ def test_what_others_deployed_is_moved_and_comes_back(
     assert [ref for ref in before if ref.namespace == OLD and ref.kind != "Pod"] == [
         ref for ref in sorted(api.objects) if ref.namespace == OLD and ref.kind != "Pod"
     ]
+
+
+def test_a_source_that_writes_on_while_it_is_backed_up_is_seen(api: Movable, source: EtcdClient) -> None:
+    """Offline migration pauses, backs up, and asks once more: who starts pachd meanwhile has written since."""
+    before = source.status().revision
+    assert api.migrator().pause(check=True).changed
+    assert api.runs(OLD)
+    assert api.migrator().pause().changed
+    assert not api.runs(OLD)
+    assert not api.migrator().pause(check=True).changed
+    assert not api.migrator().pause().changed
+    deployment = api.stored(quiesce.pachd_ref(OLD))
+    deployment["spec"]["replicas"] = 1  # as a GitOps controller or a user does
+    api.put(deployment)
+    api.reconcile()
+    assert api.migrator().pause(check=True).changed
+    assert api.migrator().undo().state == "undone"
+    check_before(api)
+    assert source.status().revision == before
 
 
 def test_two_at_once_are_refused(api: Movable) -> None:

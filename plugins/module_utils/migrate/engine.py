@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from ..kube.client import Kube
 
 OPERATION = "migrate"
-#: For a plan's estimates: keys per second that are copied (``benchmarks/migrate.py`` on two busy cores), those that are
-#: read and hashed while the source is paused, and bytes of objects per second of a modest store.
-KEY_RATE, COMPARE_RATE, OBJECT_RATE = 2_000, 4_000, 50 << 20
+#: For a plan's estimates, measured by ``benchmarks/migrate.py`` with everything on two busy cores: keys per second that
+#: are copied, and compared while the source is paused; bytes and numbers of objects per second.
+KEY_RATE, COMPARE_RATE, OBJECT_RATE, OBJECTS_RATE = 4_000, 10_000, 50 << 20, 400
+#: Objects that are listed per second, on each side.
+_LISTED_RATE = 10_000
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
 PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
@@ -121,13 +123,15 @@ class Plan:
     def seconds(self) -> float:
         """About how long the copying takes."""
         keys = self.keys.keys / KEY_RATE if self.keys else 0.0
-        return keys + (self.objects.missing_size / OBJECT_RATE + self.objects.missing / 500 if self.objects else 0.0)
+        return keys + (
+            self.objects.missing_size / OBJECT_RATE + self.objects.missing / OBJECTS_RATE if self.objects else 0.0
+        )
 
     @property
     def pause(self) -> float:
         """About how long the source is paused before the target has started."""
         keys = self.keys.keys / COMPARE_RATE if self.keys else 0.0
-        return PAUSE_OVERHEAD + keys + (self.objects.count / 10_000 if self.objects else 0.0)
+        return PAUSE_OVERHEAD + keys + (self.objects.count / _LISTED_RATE if self.objects else 0.0)
 
     def lines(self) -> list[str]:
         """Return the plan for people."""

@@ -266,6 +266,8 @@ class S3Store(Store):
         extra = {"ACL": here.acl} if here.acl else {}
         origin = {"Bucket": there.bucket, "Key": source_key}
         try:
+            if not extra and self._quick and self._quick.copy(there.bucket, source_key, key):
+                return True
             self._client.copy_object(Bucket=here.bucket, Key=key, CopySource=origin, **extra)
         except self._errors:
             # Buckets of one service may have different owners; reading and writing tells the reason better.

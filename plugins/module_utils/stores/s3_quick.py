@@ -67,14 +67,20 @@ class Keys:
     token: str | None
 
 
-def signed(address: Address, keys: Keys, method: str, path: str, query: str, sha256: str, stamp: str) -> dict[str, str]:
+def signed(
+    address: Address, keys: Keys, method: str, path: str, query: str, sha256: str, stamp: str, origin: str = ""
+) -> dict[str, str]:
     """Return the headers that sign a request.
 
     :param path: percent-encoded, as is ``query``, whose fields are in order.
     :param sha256: of the body.
     :param stamp: the time, as ``20260131T235959Z``.
+    :param origin: of a copy: bucket and key, percent-encoded.
     """
-    headers = {"Host": address.host, "X-Amz-Content-SHA256": sha256, "X-Amz-Date": stamp}
+    headers = {"Host": address.host, "X-Amz-Content-SHA256": sha256}
+    if origin:
+        headers["X-Amz-Copy-Source"] = origin
+    headers["X-Amz-Date"] = stamp
     if keys.token:
         headers["X-Amz-Security-Token"] = keys.token
     names = ";".join(each.lower() for each in headers)
@@ -126,6 +132,25 @@ class Quick:
             return False
         self._done(*answered)
         return True
+
+    def copy(self, bucket: str, source: str, key: str) -> bool:
+        """Copy the object ``source`` of ``bucket``, which the same service has; False where the SDK has to.
+
+        :raises botocore.exceptions.ClientError: the service refuses, or has no such object.
+        """
+        answered = self._ask(
+            "PUT", "CopyObject", self._path(key), b"", {}, origin=f"{bucket}/{quote(source, safe='/~')}"
+        )
+        if answered is None:
+            return False
+        connection, response = answered
+        try:
+            # It may have been begun as a success while it was under way, and end otherwise.
+            copied = b"CopyObjectResult>" in response.read()
+        except BROKEN:
+            return False
+        self._idle.append(connection)
+        return copied
 
     def part(self, key: str, upload: str, number: int, body: bytes) -> str | None:
         """Write one part of a multipart upload and return its ETag; None where the SDK has to.
@@ -190,7 +215,14 @@ class Quick:
         return self._address.path + quote(key, safe="/~")
 
     def _ask(
-        self, method: str, operation: str, path: str, body: bytes, extra: Mapping[str, str], query: str = ""
+        self,
+        method: str,
+        operation: str,
+        path: str,
+        body: bytes,
+        extra: Mapping[str, str],
+        query: str = "",
+        origin: str = "",
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse] | None:
         if not self.useful:
             return None
@@ -198,7 +230,7 @@ class Quick:
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
         sha256 = hashlib.sha256(body).hexdigest() if body else _EMPTY
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        headers = {**signed(self._address, keys, method, path, query, sha256, stamp), **extra}
+        headers = {**signed(self._address, keys, method, path, query, sha256, stamp, origin), **extra}
         target, sent = f"{path}?{query}" if query else path, body if method == "PUT" else None
         for again in itertools.count():
             try:
@@ -213,7 +245,8 @@ class Quick:
                 if used:
                     continue  # the service closed it while nobody needed it
                 return None
-            if response.status == 200 and response.length is not None:
+            # A copy takes time, and answers in chunks.
+            if response.status == 200 and (response.length is not None or origin):
                 self._failures = 0
                 return connection, response
             refusal = _refusal(operation, response, again)

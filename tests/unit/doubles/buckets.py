@@ -25,6 +25,7 @@ class Bucket:
     :param passing: statuses that the next requests get, one each, before all is well; 0 closes the connection instead.
     :param cut: how many bytes of the next object that is read are sent before the connection closes; -1 for all.
     :param lost: a pattern of ``METHOD /path``: the next such request is done, and its answer never arrives.
+    :param late: whether the next copy fails after it was answered with 200, as copies may.
     :param alter: whether the service stores something else than it was sent.
     :param page: how many keys one page of a listing has.
     :param requests: method and path of each request.
@@ -35,6 +36,7 @@ class Bucket:
     passing: list[int] = field(default_factory=list)
     cut: int = -1
     lost: str = ""
+    late: bool = False
     alter: bool = False
     page: int = 2
     requests: list[str] = field(default_factory=list)
@@ -119,6 +121,15 @@ class _Handler(BaseHTTPRequestHandler):
         match self.command:
             case "PUT" if self._taken(key):
                 self._reply(412, b"<Error><Code>PreconditionFailed</Code><Message>exists</Message></Error>")
+            case "PUT" if origin := unquote(self.headers.get("x-amz-copy-source") or "").removeprefix("bucket/"):
+                objects[key] = objects[origin]
+                kind = (
+                    "Error><Code>InternalError</Code></Error"
+                    if self.bucket.late
+                    else "CopyObjectResult></CopyObjectResult"
+                )
+                self.bucket.late = False
+                self._reply(200, f"<{kind}>".encode())
             case "PUT":
                 objects[key], self.bucket._tags[key] = body, tag
                 self._reply(200, ETag=tag)

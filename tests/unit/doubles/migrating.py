@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachdError
@@ -23,22 +22,18 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quie
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.engine import Migrator, Options, Side
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import records
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
-from doubles.controllers import ControlledApi, Object
+from doubles.controllers import Object
 from doubles.kube import installation, worker
+from doubles.mortal import MortalApi, StatePachd
 
 OLD, NEW = "old", "new"
 
 
-class Killed(BaseException):
-    """The program was ended: nothing that it would still have done is done."""
-
-
-class Movable(ControlledApi):
+class Movable(MortalApi):
     """An installation in namespace ``old`` that runs, and one in ``new`` that was deployed and not started."""
 
     def __init__(
@@ -55,9 +50,6 @@ class Movable(ControlledApi):
         super().__init__([OLD, NEW])
         self.directory = directory
         self.etcd = {OLD: source, NEW: target}
-        self.die_at: int | None = None
-        self.count = 0
-        self.dead = False
         self.on_start = self._on_start
         #: Starts of the new pachd, and whether its metadata and objects were those of the source.
         self.starts: list[bool] = []
@@ -76,27 +68,6 @@ class Movable(ControlledApi):
                     self.put(obj)
             (directory / namespace / "pachd").mkdir(parents=True, exist_ok=True)
         self.reconcile()
-
-    def request(self, method: str, path: str, **options: object) -> Response:  # type: ignore[override]
-        if method != "GET":
-            self.step()
-        if self.dead:
-            raise Killed
-        return super().request(method, path, **options)
-
-    def step(self) -> None:
-        """Count one thing that the program does to the world; the one with the number ``die_at`` is its last try."""
-        if self.die_at is not None:
-            self.dead = self.dead or self.count >= self.die_at
-            self.count += 1
-        if self.dead:
-            raise Killed
-
-    def revive(self) -> None:
-        """Let a new program begin; the locks of the dead one have expired."""
-        self.dead, self.die_at = False, None
-        for ref in [ref for ref in self.objects if ref.kind == "Lease"]:
-            del self.objects[ref]
 
     def store(self, namespace: str) -> DirectoryStore:
         return DirectoryStore(self.directory / namespace / "pachd")
@@ -128,7 +99,8 @@ class Movable(ControlledApi):
         kube.get(quiesce.pachd_ref(namespace))
         if not self.runs(namespace):
             raise PachdError("there is no ready pachd")
-        yield _Pachd(self, namespace)
+        objects = Objects(self.store(namespace), Spelling.DIRECTORY)
+        yield StatePachd(self, namespace, State(LiveKeyspace(self.etcd[namespace]), objects), self.answer or "1.13.4")
 
 
 def _cluster(api: Movable, namespace: str) -> Kube:
@@ -159,36 +131,3 @@ class _Mortal:
         if name in ("begin_step", "txn", "put", "delete", "lease_grant", "lease_revoke"):
             self._api.step()
         return getattr(self._etcd, name)
-
-
-class _Pachd:
-    """Answers from etcd and objects, as pachd would."""
-
-    def __init__(self, api: Movable, namespace: str) -> None:
-        self._api, self._namespace = api, namespace
-        objects = Objects(api.store(namespace), Spelling.DIRECTORY)
-        self._state = State(LiveKeyspace(api.etcd[namespace]), objects)
-        self.pps = SimpleNamespace(ListPipeline=None)
-        self.pps_pb2 = SimpleNamespace(ListPipelineRequest=lambda: None)
-
-    def version(self) -> str:
-        return self._api.answer or "1.13.4"
-
-    def cluster(self) -> Any:
-        pachd = self._api.stored(quiesce.pachd_ref(self._namespace))
-        variables = pachd["spec"]["template"]["spec"]["containers"][0]["env"]
-        deployment = next(each["value"] for each in variables if each["name"] == "CLUSTER_DEPLOYMENT_ID")
-        return SimpleNamespace(id=self._state.cluster_id, deployment_id=deployment)
-
-    def repos(self) -> list[str]:
-        return [each.name for each in self._state.repos()]
-
-    def call(self, method: Any, request: Any, what: str) -> Any:
-        found = [
-            SimpleNamespace(pipeline=SimpleNamespace(name=each.name), state=records.PIPELINE_STATES.index(each.state))
-            for each in self._state.pipelines()
-        ]
-        return SimpleNamespace(pipeline_info=found)
-
-    def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
-        return self._state.read(self._state.commit(repo, commit), path)

@@ -16,7 +16,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
@@ -25,28 +24,23 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, KvHash, Status
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import Snapshot
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import Installation
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response
-from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import records
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import backups
-from doubles.controllers import ControlledApi, Object
+from doubles.controllers import Object
 from doubles.kube import installation, node, worker
+from doubles.mortal import Killed, MortalApi, StatePachd
 
 NAMESPACE = "pachyderm"
 OLD = b"old state of cluster "
 HASH = KvHash(0, 4711, -1)
 
 
-class Killed(BaseException):
-    """The program was ended: nothing that it would still have done is done."""
-
-
-class RestoringApi(ControlledApi):
+class RestoringApi(MortalApi):
     """One installation; ``die_at`` is the number of the write at which the program dies.
 
     :param options: settings of the installation; ``elsewhere`` is where pachd's objects are, if in no directory.
@@ -55,9 +49,6 @@ class RestoringApi(ControlledApi):
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__([NAMESPACE])
         self.directory = directory
-        self.die_at: int | None = None
-        self.dead = False
-        self.count = 0
         self.started: list[str] = []
         self.agents: dict[str, socket.socket] = {}
         self.refusing_tools: set[str] = set()
@@ -78,21 +69,6 @@ class RestoringApi(ControlledApi):
             if obj["kind"] != "Pod":
                 self.put(obj)
         self.reconcile()
-
-    def request(self, method: str, path: str, **options: object) -> Response:
-        if method != "GET" and self.die_at is not None:
-            if self.count == self.die_at:
-                self.dead = True
-            self.count += 1
-        if self.dead:
-            raise Killed
-        return super().request(method, path, **options)
-
-    def revive(self) -> None:
-        """Let a new program begin; the lock of the dead one has expired."""
-        self.dead, self.die_at = False, None
-        for ref in [ref for ref in self.objects if ref.kind == "Lease"]:
-            del self.objects[ref]
 
     # Volumes
 
@@ -229,38 +205,6 @@ def etcds(kube: Kube, seen: Installation, access: object) -> Iterator[tuple[Any,
     yield DataEtcd(content), "direct"
 
 
-class DataPachd:
-    """Answers from etcd's volume and the bucket, as pachd would."""
-
-    def __init__(self, api: RestoringApi) -> None:
-        self.api = api
-        self.state = State(snapshot_of(api.data()), api.served())
-        self.pps = SimpleNamespace(ListPipeline=None)
-        self.pps_pb2 = SimpleNamespace(ListPipelineRequest=lambda: None)
-
-    def version(self) -> str:
-        return "1.13.4"
-
-    def cluster(self) -> Any:
-        pachd = self.api.stored(Ref("apps/v1", "Deployment", NAMESPACE, "pachd"))
-        variables = pachd["spec"]["template"]["spec"]["containers"][0]["env"]
-        deployment = next(each["value"] for each in variables if each["name"] == "CLUSTER_DEPLOYMENT_ID")
-        return SimpleNamespace(id=self.state.cluster_id, deployment_id=deployment)
-
-    def repos(self) -> list[str]:
-        return [each.name for each in self.state.repos()]
-
-    def call(self, method: Any, request: Any, what: str) -> Any:
-        found = [
-            SimpleNamespace(pipeline=SimpleNamespace(name=each.name), state=records.PIPELINE_STATES.index(each.state))
-            for each in self.state.pipelines()
-        ]
-        return SimpleNamespace(pipeline_info=found)
-
-    def get_file(self, repo: str, commit: str, path: str) -> Iterator[bytes]:
-        return self.state.read(self.state.commit(repo, commit), path)
-
-
 @contextlib.contextmanager
 def connect(kube: Kube, namespace: str, token: str) -> Iterator[Any]:
     """Stand for ``pachd.connection.connected``."""
@@ -269,7 +213,7 @@ def connect(kube: Kube, namespace: str, token: str) -> Iterator[Any]:
         raise Killed
     if not any(pod.startswith("pachd-") for pod in api.pods()):
         raise PachdError("there is no ready pachd")
-    yield DataPachd(api)
+    yield StatePachd(api, NAMESPACE, State(snapshot_of(api.data()), api.served()))
 
 
 def genuine_set(store: DirectoryStore, objects: dict[str, bytes]) -> OpenedSet:

@@ -31,11 +31,11 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access
 from doubles import backups
 from doubles.buckets import served
+from doubles.mortal import Killed
 from doubles.restoring import (
     NAMESPACE,
     OLD,
     DataEtcd,
-    Killed,
     RestoringApi,
     RestoringKube,
     connect,
@@ -273,7 +273,7 @@ def another_hash(monkeypatch: pytest.MonkeyPatch, _api: RestoringApi) -> None:
 
 @failure
 def a_pachd_that_serves_something_else(monkeypatch: pytest.MonkeyPatch, _api: RestoringApi) -> None:
-    monkeypatch.setattr("doubles.restoring.DataPachd.get_file", lambda *_arguments: iter([b"other"]))
+    monkeypatch.setattr("doubles.mortal.StatePachd.get_file", lambda *_arguments: iter([b"other"]))
 
 
 @failure

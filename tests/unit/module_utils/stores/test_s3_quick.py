@@ -24,6 +24,7 @@ NOW = dt.datetime(2026, 1, 31, 23, 59, 59, tzinfo=dt.timezone.utc)
 STAMP = "20260131T235959Z"
 
 
+@pytest.mark.parametrize("origin", ["", "bucket/block/%C3%A4"])
 @pytest.mark.parametrize("token", [None, "a-session-token"])
 @pytest.mark.parametrize(
     ("path", "query"),
@@ -34,13 +35,13 @@ STAMP = "20260131T235959Z"
         ("/bucket", "continuation-token=a%2Bb%3D&encoding-type=url&list-type=2&prefix=a%2Fb"),
     ],
 )
-def test_the_signature_is_the_sdks(path: str, query: str, token: str | None) -> None:
+def test_the_signature_is_the_sdks(path: str, query: str, token: str | None, origin: str) -> None:
     body = b"content"
     address = s3_quick.Address("https", "s3.example:9000", "/bucket/", "eu-west-1")
     digest = hashlib.sha256(body).hexdigest()
-    ours = s3_quick.signed(address, s3_quick.Keys("id", "secret", token), "PUT", path, query, digest, STAMP)
+    ours = s3_quick.signed(address, s3_quick.Keys("id", "secret", token), "PUT", path, query, digest, STAMP, origin)
     url = f"https://{address.host}{path}" + (f"?{query}" if query else "")
-    request = AWSRequest("PUT", url, data=body)
+    request = AWSRequest("PUT", url, data=body, headers={"x-amz-copy-source": origin} if origin else {})
     request.context["payload_signing_enabled"] = True
     with mock.patch.object(botocore.auth, "get_current_datetime", return_value=NOW):
         botocore.auth.S3SigV4Auth(Credentials("id", "secret", token), "s3", "eu-west-1").add_auth(request)
@@ -93,6 +94,16 @@ def test_the_ordinary_goes_the_short_way(store: S3Store, bucket: Bucket, sdk: li
     assert {name: b"".join(store.read(name)) for name in names} == names
     assert {each.key: each.size for each in store.list("block/")} == {name: len(data) for name, data in names.items()}
     assert sdk == []
+
+
+def test_copies_go_the_short_way(store: S3Store, bucket: Bucket, sdk: list[str]) -> None:
+    store.write("block/ä +", [b"1"])
+    assert store.copy_from(store, "block/ä +", "+ ä/kcolb", 1)
+    assert bucket.objects["+ ä/kcolb"] == b"1"
+    assert sdk == []
+    bucket.late = True
+    assert store.copy_from(store, "block/ä +", "again", 1), "a copy that failed in the end is made by the SDK"
+    assert sdk == ["CopyObject"]
 
 
 def test_a_refusal_is_the_sdks_error(store: S3Store, bucket: Bucket, sdk: list[str]) -> None:
