@@ -9,8 +9,9 @@
   that finds nothing new against ``rclone sync``: ≤ 0.3.
 
 etcd is a release of the local cluster's, the S3 server versitygw, both on loopback.  All that is timed starts its
-process anew, and what was written before is on the disk by then.  ``--size 0.02`` makes everything that much smaller, to try
-the benchmark itself: fixed costs tell more then.  Without rclone on PATH (or ``--rclone``) its columns stay empty.
+process anew, and what was written before is on the disk by then.  ``--size 0.02`` makes everything that much smaller,
+to try the benchmark itself: fixed costs tell more then.  Without rclone on PATH (or ``--rclone``) its columns stay
+empty.
 
     python benchmarks/backup.py [--rounds 5] [--size 1.0] [--only etcd|objects|small|large] [--rclone PATH]
 """
