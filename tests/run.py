@@ -44,21 +44,20 @@ COVERAGE = ROOT / ".cache" / "coverage"
 SCENARIOS_APART = ("local_cluster",)
 # This one kills the API server once.
 SCENARIOS_ALONE = ("client",)
-# These put doubles of clouds on the same port of this host.
-SCENARIOS_WITH_DOUBLES = ("deploy_aws", "deploy_gcp", "migrate")
 # Before the queues: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
 # How many commands use the cluster at once.
 SIDE_BY_SIDE = 3
-# Their order: first what bears nothing beside it, then what keeps others waiting, then the longest.
+# Their order: first what bears nothing beside it, then the longest.
 FIRST = (
     "pytest operations",
     "molecule client",
     "molecule local_cluster",
-    *(f"molecule {name}" for name in SCENARIOS_WITH_DOUBLES),
-    "pytest cluster",
+    "molecule migrate",
     "molecule disaster",
-    "molecule deploy_local",
+    "molecule deploy_aws",
+    "pytest cluster",
+    "molecule deploy_gcp",
     "molecule backup_restore",
 )
 OPERATIONS = "tests/e2e/test_operations.py"
@@ -176,7 +175,6 @@ def scenario(name: str) -> Command:
         cluster=True,
         alone=name in SCENARIOS_ALONE,
         apart=name in SCENARIOS_APART,
-        takes="doubles" if name in SCENARIOS_WITH_DOUBLES else "",
     )
 
 
