@@ -51,7 +51,7 @@ def fill(kube: Any, mib: int) -> None:
         for number in itertools.count():
             names = (b"benchmark/%d/%d" % (number, each) for each in range(500))
             assert etcd.txn([], [Put(each, os.urandom(850).hex().encode()) for each in names])
-            if etcd.status().size >= mib << 20:
+            if etcd.status().db_size >= mib << 20:
                 return
 
 

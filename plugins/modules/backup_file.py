@@ -14,7 +14,7 @@ description:
     brings them to this host.
   - Every byte that is extracted is compared with the hashes that Pachyderm recorded of it.
   - An etcd snapshot and the bucket that belongs to it will do as well, see O(snapshot).
-  - The unpacked etcd snapshot is kept in a private temporary directory while the module runs.
+  - The unpacked etcd snapshot is kept in a private directory below Ansible's C(remote_tmp) while the module runs.
 extends_documentation_fragment:
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.backup_store.identities

@@ -5,16 +5,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import lzma
+import itertools
 import subprocess
 import sys
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import KeyMigration
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.objects import ObjectMigration
+from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.objects import Place
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from doubles import genuine
 from doubles.etcd import program
 from doubles.processes import Installation
 
@@ -72,14 +78,9 @@ def describe(client: Any, repo: str) -> dict[str, Any]:
     return {"branches": branches, "commits": commits, "size_bytes": client.inspect_repo(repo).size_bytes}
 
 
-def test_state_of_a_genuine_installation(installation: Installation, root: Path) -> None:
-    """What a genuine 1.13.4 wrote to etcd and to its objects comes out of the stand-in's API."""
-    import python_pachyderm
-
-    fixture = root / "tests" / "fixtures" / "pachyderm-1.13.4"
-    truth = json.loads((fixture / "truth.json").read_text())
-    snapshot = installation.directory / "etcd.snapshot"
-    snapshot.write_bytes(lzma.decompress((fixture / "etcd.snapshot.xz").read_bytes()))
+def restored(installation: Installation) -> None:
+    """Give it the genuine installation's state as it was written."""
+    snapshot = genuine.snapshot(installation.directory)
     command = [
         str(program().with_name("etcdutl")),
         "snapshot",
@@ -89,9 +90,45 @@ def test_state_of_a_genuine_installation(installation: Installation, root: Path)
         str(installation.etcd_data),
     ]
     subprocess.run(command, check=True, capture_output=True)
-    with tarfile.open(fixture / "objects-local.tar.xz") as archive:
-        archive.extractall(installation.content, filter="data")
-    installation.start()
+    genuine.objects(installation.content)
+    installation.start_etcd()
+
+
+def migrated(installation: Installation) -> None:
+    """Give it what a migration makes of that: keys copied one by one, objects by way of a bucket's spelling."""
+    directory = installation.directory
+    programs = restore.find_programs(str(program()))
+    restore.restore_snapshot(programs, genuine.snapshot(directory), directory / "source")
+    installation.start_etcd()
+    with (
+        restore.booted(programs, directory / "source") as source,
+        EtcdClient(f"127.0.0.1:{installation.etcd_port}") as target,
+    ):
+        keys = KeyMigration(source, target)
+        keys.begin()
+        keys.copy()
+        keys.verify()
+        keys.close()
+    genuine.objects(directory / "objects")
+    places = [
+        Place(DirectoryStore(directory / "objects"), Spelling.DIRECTORY),
+        Place(DirectoryStore(directory / "bucket"), Spelling.REVERSED),
+        Place(DirectoryStore(installation.content), Spelling.DIRECTORY),
+    ]
+    for origin, place in itertools.pairwise(places):
+        objects = ObjectMigration(origin, place)
+        objects.copy()
+        objects.close()
+
+
+@pytest.mark.parametrize("given", [restored, migrated])
+def test_state_of_a_genuine_installation(given: Callable[[Installation], None], installation: Installation) -> None:
+    """What a genuine 1.13.4 wrote to etcd and to its objects comes out of the stand-in's API."""
+    import python_pachyderm
+
+    truth = genuine.truth()
+    given(installation)
+    installation.serve()
     client = python_pachyderm.Client(host="127.0.0.1", port=installation.port)
 
     cluster, version = client.inspect_cluster(), client.get_remote_version()

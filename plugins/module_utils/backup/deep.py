@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ..errors import StorageError
 from ..pachd.hashtree import INDEX_SUFFIX, BlockRange, Damaged, decode_index, decode_node, frames, shard_entries
@@ -34,15 +34,11 @@ from ..pachd.records import STATS_BRANCH
 from ..pachd.state import Reference, State
 from ..progress import Progress
 from ..stores.base import ObjectMissing
-from ..stores.parallel import each
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from ..stores.parallel import many
 
 #: Unneeded bytes between two ranges of a block that are rather read along than skipped by a further request.
 _GAP = 64 << 10
 _CACHE_KIB = 32 << 10
-_BATCH = 16
 _SHOWN_PLACES = 20
 _MAX_JOINED = 8
 #: The hash of a file without objects.
@@ -249,7 +245,7 @@ class _Deep:
         self._do((partial(self._follow_result, name) for (name,) in self._rows(names)), total)
 
     def _do(self, work: Iterator[Callable[[], _Followed]], total: int) -> None:
-        for done, followed in enumerate(self._parallel(_call, work), 1):
+        for done, followed in enumerate(many(_call, work, self._workers), 1):
             self._progress.update(done, total, "objects")
             self._result.bytes += followed.read
             for part in followed.parts:
@@ -333,7 +329,7 @@ class _Deep:
         self._progress.stage("read the blocks")
         parts = itertools.starmap(_Part, self._rows("SELECT * FROM part ORDER BY block, lower, upper, digest"))
         work = (list(group) for _block, group in itertools.groupby(parts, lambda part: part.block))
-        for block, digests in self._parallel(self._read_block, work):
+        for block, digests in many(self._read_block, work, self._workers):
             self._result.blocks += 1
             last = None
             for part, actual in digests:
@@ -464,19 +460,6 @@ class _Deep:
         except StorageError:
             return (f"object/{name}",)
         return f"object/{name}", f"block/{block.block}", _token(block)
-
-    def _parallel(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield what the function makes of every item, several at once, and a few of them in one go.
-
-        Most objects are small, and handing one to a thread takes longer than reading it.
-        """
-
-        def together(batch: list[Item]) -> list[Result]:
-            return [function(item) for item in batch]
-
-        source = iter(items)
-        batches = iter(lambda: list(itertools.islice(source, _BATCH)), [])
-        return itertools.chain.from_iterable(each(together, batches, self._workers))
 
     # The database
 

@@ -14,7 +14,6 @@ encrypted.  Names and digests are no secret: the names of ``object/`` are digest
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from urllib.parse import unquote
 from ..errors import BackupError
 
 HEADER = b"# pachops.pachyderm objects 1\n"
-_DIGEST, _ROW = 16, 24
+_DIGEST, _ROW, _TABLES = 16, 24, 4096
 _ESCAPES = str.maketrans({each: f"%{ord(each):02X}" for each in "%\t\n\r"})
 
 
@@ -49,7 +48,7 @@ class IndexEntry:
 
 def escaped(text: str) -> str:
     """Return ``text`` without the characters that would break a line of the index."""
-    return text.translate(_ESCAPES)
+    return text.translate(_ESCAPES) if "%" in text or not text.isprintable() else text
 
 
 def dump(entries: Iterable[IndexEntry]) -> Iterator[bytes]:
@@ -100,34 +99,31 @@ def load(chunks: Iterable[bytes], where: str) -> Iterator[IndexEntry]:
 class Sizes:
     """The sizes of many objects by their names, in 24 bytes each."""
 
-    def __init__(self, sizes: Iterable[tuple[str, int]]) -> None:
-        rows = sorted(_digest(name) + size.to_bytes(_ROW - _DIGEST, "big") for name, size in sizes)
-        self._count = len(rows)
-        self._rows = b"".join(rows)
-        self._added: dict[str, int] = {}
+    def __init__(self, sizes: Iterable[tuple[str, int]] = ()) -> None:
+        self._rows = [bytearray() for _unused in range(_TABLES)]
+        for name, size in sizes:
+            self[name] = size
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
 
     def __setitem__(self, name: str, size: int) -> None:
-        self._added[name] = size
+        rows, digest, at = self._find(name)
+        rows[at : at + _ROW] = digest + size.to_bytes(_ROW - _DIGEST, "big")
 
     def get(self, name: str) -> int | None:
         """Return the size of an object, None where there is none of this name."""
-        if name in self._added:
-            return self._added[name]
-        wanted = _digest(name)
-        at = bisect.bisect_left(range(self._count), wanted, key=self._digest_at)
-        if at == self._count or self._digest_at(at) != wanted:
-            return None
-        return int.from_bytes(self._rows[at * _ROW + _DIGEST : (at + 1) * _ROW], "big")
+        rows, _digest, at = self._find(name)
+        return int.from_bytes(rows[at + _DIGEST : at + _ROW], "big") if at < len(rows) else None
 
-    def _digest_at(self, number: int) -> bytes:
-        return self._rows[number * _ROW : number * _ROW + _DIGEST]
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=_DIGEST).digest()
+    def _find(self, name: str) -> tuple[bytearray, bytes, int]:
+        """Return the rows among which a name belongs, its digest, and where its row is, the end where there is none."""
+        digest = hashlib.blake2b(name.encode(), digest_size=_DIGEST).digest()
+        rows = self._rows[int.from_bytes(digest[:2], "big") % _TABLES]
+        at = rows.find(digest)
+        while at > 0 and at % _ROW:
+            at = rows.find(digest, at + 1)
+        return rows, digest, at if at >= 0 else len(rows)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -17,7 +17,6 @@ from ..errors import CloudError, InputError
 from .client import CONFLICT, ApiError, Gcp, pause_before, segment
 
 POLICY_VERSION = 3
-MODES = ("additive", "role", "policy")
 
 # https://cloud.google.com/iam/docs/principal-identifiers
 _MEMBER = re.compile(

@@ -28,7 +28,6 @@ from ..errors import InputError, PachdError, PachopsError, StorageError, WaitErr
 from ..kube.client import Kube, Ref
 from ..progress import Progress
 from ..progress_view import size_text
-from ..stores.base import ObjectMissing
 from ..stores.parallel import each as in_parallel
 from . import pipelines, shown
 from .client import Pachd
@@ -135,12 +134,8 @@ def plan(live: Live, pachd: Pachd, progress: Progress, memory: int = 0) -> Plan:
         progress.stage("find what is kept")
         commits = _commits(state)
         kept, kept_tags = _kept(state, sizes, [info.salt for info in infos])
-        needed = {
-            name
-            for reference in state.references()
-            if reference.kind != "tag"  # results to skip by; pachd drops those of pipelines that are gone
-            for name in state.names(reference)
-        }
+        # Tags are results to skip by; pachd drops those of pipelines that are gone.
+        needed = set(state.names_of(each for each in state.references() if each.kind != "tag"))
         progress.stage("find the blocks")
         gone = [name for name in sizes if name.startswith("object/") and name[7:] not in kept]
         doomed = {*gone, *_blocks(state, gone)}
@@ -287,14 +282,7 @@ def _kept(state: State, sizes: dict[str, int], salts: Iterable[str]) -> tuple[se
 
 def _blocks(state: State, objects: Iterable[str]) -> Iterator[str]:
     """Yield the canonical names of the blocks that hold objects."""
-
-    def block(name: str) -> str:
-        try:
-            return f"block/{state.objects.locate(name.removeprefix('object/')).block}"
-        except ObjectMissing:
-            return ""
-
-    return (name for name in in_parallel(block, objects, _WORKERS) if name)
+    return (block for _name, block in state.blocks_of(name.removeprefix("object/") for name in objects) if block)
 
 
 def _commits(state: State) -> set[str]:

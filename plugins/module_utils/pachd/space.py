@@ -18,7 +18,6 @@ from ..etcd.maintenance import quota_of
 from ..kube.client import Kube, Ref
 from ..progress import Progress
 from ..progress_view import size_text
-from ..stores.base import ObjectMissing
 from .hashtree import INDEX_SUFFIX
 from .live import Live, sizes_of, usage
 from .manifests import record_object
@@ -129,30 +128,24 @@ class _Walk:
 
     def _of(self, commit: Commit) -> set[str]:
         names: set[str] = set()
+        objects: set[str] = set()
+        shards: set[str] = set()
         if commit.open and commit.is_output:
             return names
         try:
             for reference in self._state.references_of(commit):
                 names.update(f"block/{each.block}" for each in reference.blocks)
-                for name in reference.names:
-                    names.add(f"object/{name}")
-                    block = self._block(name)
-                    names.update([block] if block else [])
-                    if block and reference.kind == "shard":
-                        names.add(block + INDEX_SUFFIX)
+                objects.update(reference.names)
+                shards.update(reference.names if reference.kind == "shard" else ())
+            self._blocks.update(self._state.blocks_of(objects - self._blocks.keys()))
+            names.update(f"object/{name}" for name in objects)
+            names.update(filter(None, (self._blocks[name] for name in objects)))
+            names.update(self._blocks[name] + INDEX_SUFFIX for name in shards if self._blocks[name])
         except StorageError as error:
             self.unreadable.append(f"{commit}: {error}")
         for name in names:
             self._only[name] = None if name in self._only else commit
         return names
-
-    def _block(self, name: str) -> str:
-        if name not in self._blocks:
-            try:
-                self._blocks[name] = f"block/{self._state.objects.locate(name).block}"
-            except ObjectMissing:
-                self._blocks[name] = ""
-        return self._blocks[name]
 
     def _bytes(self, names: Iterable[str]) -> int:
         return sum(self._sizes.get(name, 0) for name in names)

@@ -15,7 +15,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -23,6 +23,7 @@ from ..errors import InputError, StorageError
 from ..etcd.client import EtcdClient, KeyValue
 from ..etcd.keyspace import Keyspace, LiveKeyspace, Snapshot
 from ..stores.base import ObjectMissing
+from ..stores.parallel import in_order, many
 from . import paths, records
 from .hashtree import (
     INDEX_SUFFIX,
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _COMMIT_ID = re.compile(r"[0-9a-f]{12}4[0-9a-f]{19}")
 _ANCESTRY = re.compile(r"[\^~.]")
+#: How many small reads are under way at once.
+_WORKERS = 16
+#: How many listings of files are read in advance, and how many bytes of each.
+_LISTINGS, _READ_AHEAD = 8, 2 << 20
 _SHA512_SIZE = hashlib.sha512().digest_size
 #: How many nodes of trees are remembered as seen: neighbouring commits have nearly the same ones.
 _REMEMBERED = 200_000
@@ -357,27 +362,16 @@ class State:
         :param every: whether to yield what several commits share once for each of them; else it comes once, or a few
             times where the commits are far apart.
         """
-        seen = _Recent()
-        for repo in sorted(each.name for each in self.repos()):
-            stats = self.keys.get(self._key(f"pfs/branches/{repo}/{STATS_BRANCH}")) is not None
-            for each in self.keys.range(self._key(f"pfs/commits/{repo}/")):
-                commit = records.commit(each.value, _shown(each.key))
-                try:
-                    yield from self._commit_references(commit, seen if not every else None, stats, lost)
-                except StorageError as error:
-                    # What was written into an open commit cannot be told apart by object.
-                    if lost is None:
-                        raise
-                    lost(Reference("tree", (), commit), error)
+        seen = None if every else _Recent()
+        return self._walk(self._listings(seen), seen, lost)
 
     def references_of(self, commit: Commit) -> Iterator[Reference]:
         """Yield what one commit needs, but for the tags of its datums.
 
         :raises StorageError: what lists its files cannot be read, or it is the open output of a job.
         """
-        for reference in self._commit_references(commit, None, False, None):
-            if reference.kind != "tag":
-                yield reference
+        listings = ((each, False) for each in self._listings_of(commit, None))
+        return (each for each in self._walk(listings, None, None) if each.kind != "tag")
 
     def reachable(self) -> Iterator[str]:
         """Yield the canonical names of all that the metadata reaches: objects, blocks, tags and indexes.
@@ -385,10 +379,27 @@ class State:
         A name comes once, or a few times.  What is missing is named as far as its name is known.
         """
         seen = _Recent()
-        for each in self.references():
-            for name in self.names(each):
-                if seen.add(name.encode()):
-                    yield name
+        for name in self.names_of(self.references()):
+            if seen.add(name.encode()):
+                yield name
+
+    def names_of(self, references: Iterable[Reference]) -> Iterator[str]:
+        """Yield the canonical names of what references need, in no promised order; the store is asked in parallel."""
+        return chain.from_iterable(many(lambda each: list(self.names(each)), references, _WORKERS))
+
+    def block_of(self, name: str) -> str:
+        """Return the canonical name of the block that holds an object, empty where there is no such object."""
+        try:
+            return f"block/{self.objects.locate(name).block}"
+        except ObjectMissing:
+            return ""
+
+    def blocks_of(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield objects with their blocks, as ``block_of`` does, in no promised order; the store is asked in parallel.
+
+        :param names: hashes of objects, each once.
+        """
+        return many(lambda name: (name, self.block_of(name)), names, _WORKERS)
 
     def names(self, reference: Reference) -> Iterator[str]:
         """Yield the canonical names of what one reference needs."""
@@ -403,49 +414,68 @@ class State:
             names = (tagged,)
         for name in names:
             yield self.objects.place_of(name)
-            try:
-                block_id = self.objects.locate(name).block
-            except ObjectMissing:
-                continue
-            yield f"block/{block_id}"
-            if reference.kind == "shard":
-                yield f"block/{block_id}{INDEX_SUFFIX}"
+            held = self.block_of(name)
+            if held:
+                yield held
+            if held and reference.kind == "shard":
+                yield held + INDEX_SUFFIX
 
-    def _commit_references(
-        self, commit: Commit, seen: _Recent | None, stats: bool, lost: Lost | None
-    ) -> Iterator[Reference]:
-        listed = [Reference("tree", (commit.tree,), commit)] if commit.tree else []
-        listed += [Reference("shard", (name,), commit) for name in commit.trees]
-        for reference in listed:
-            if seen is None or seen.add(b"tree" + reference.name.encode()):
-                yield reference
-                read = tree_entries if reference.kind == "tree" else shard_entries
-                yield from self._listed(reference, lost, read, lambda entry: self._node_references(commit, entry, seen))
-        if commit.datums:
-            reference = Reference("datums", (commit.datums,), commit)
-            if seen is None or seen.add(b"datums" + commit.datums.encode()):
-                yield reference
-                yield from self._listed(reference, lost, frames, lambda tag: _tag_references(commit, tag, stats, seen))
+    def _listings(self, seen: _Recent | None) -> Iterator[tuple[Reference, bool]]:
+        """Yield what lists the files and datums of all commits, and whether there are statistics of the datums."""
+        for repo in sorted(each.name for each in self.repos()):
+            stats = self.keys.get(self._key(f"pfs/branches/{repo}/{STATS_BRANCH}")) is not None
+            for each in self.keys.range(self._key(f"pfs/commits/{repo}/")):
+                commit = records.commit(each.value, _shown(each.key))
+                yield from ((found, stats) for found in self._listings_of(commit, seen))
+
+    @staticmethod
+    def _listings_of(commit: Commit, seen: _Recent | None) -> Iterator[Reference]:
+        """Yield what lists the files and datums of a commit; the records of an open one have no name."""
+        trees = ((commit.tree,) if commit.tree else (), commit.trees, (commit.datums,) if commit.datums else ())
+        for kind, names in zip(("tree", "shard", "datums"), trees, strict=True):
+            mark = b"datums" if kind == "datums" else b"tree"
+            yield from (
+                Reference(kind, (name,), commit) for name in names if seen is None or seen.add(mark + name.encode())
+            )
         if commit.open and not commit.is_output:
-            for path, node in self._open_tree(commit).items():
-                yield from self._node_references(commit, (key_of(path), encode_node(node)), seen)
+            yield Reference("tree", (), commit)
+
+    def _walk(
+        self, listings: Iterable[tuple[Reference, bool]], seen: _Recent | None, lost: Lost | None
+    ) -> Iterator[Reference]:
+        """Yield references to the listings and to what is listed; the next ones are read in advance."""
+
+        def begun(listing: tuple[Reference, bool]) -> tuple[Reference, bool, Iterator[bytes]]:
+            name = listing[0].name
+            return (*listing, _begun(self.checked_object(name)) if name else iter(()))
+
+        for reference, stats, chunks in in_order(begun, listings, _LISTINGS):
+            if reference.name:
+                yield reference
+            try:
+                yield from self._listed(reference, stats, chunks, seen)
+            except StorageError as error:
+                # What was written into an open commit cannot be told apart by object.
+                if lost is None:
+                    raise
+                lost(reference, error)
 
     def _listed(
-        self,
-        reference: Reference,
-        lost: Lost | None,
-        read: Callable[[Iterable[bytes]], Iterator[T]],
-        references: Callable[[T], Iterator[Reference]],
+        self, reference: Reference, stats: bool, chunks: Iterator[bytes], seen: _Recent | None
     ) -> Iterator[Reference]:
-        """Yield what each entry of the object needs, while the object itself is compared with its hash."""
-        chunks = self.checked_object(reference.name)
-        try:
-            for entry in read(chunks):
-                yield from references(entry)
-        except StorageError as error:
-            if lost is None:
-                raise
-            lost(reference, error)
+        """Yield what each entry of a listing needs, while the object itself is compared with its hash."""
+        commit = reference.commit
+        if reference.kind == "datums":
+            for tag in frames(chunks):
+                yield from _tag_references(commit, tag, stats, seen)
+            return
+        entries: Iterable[tuple[bytes, bytes]]
+        if not reference.name:
+            entries = ((key_of(path), encode_node(node)) for path, node in self._open_tree(commit).items())
+        else:
+            entries = (tree_entries if reference.kind == "tree" else shard_entries)(chunks)
+        for entry in entries:
+            yield from self._node_references(commit, entry, seen)
 
     @staticmethod
     def _node_references(commit: Commit, entry: tuple[bytes, bytes], seen: _Recent | None) -> Iterator[Reference]:
@@ -523,6 +553,26 @@ class State:
             apply_records(tree, path, records.parse("PutFileRecords", each.value, _shown(each.key)))
         tree.finish()
         return tree
+
+
+def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read the beginning, and yield that and the rest; what goes wrong comes out in its place."""
+    parts: list[bytes] = []
+    size = 0
+
+    def failed(error: Exception) -> Iterator[bytes]:
+        yield from parts
+        raise error
+
+    try:
+        for chunk in chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size >= _READ_AHEAD:
+                return chain(parts, chunks)
+    except Exception as error:  # noqa: BLE001  raised again where it is read
+        return failed(error)
+    return iter(parts)
 
 
 class _Recent:

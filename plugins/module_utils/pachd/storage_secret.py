@@ -288,11 +288,6 @@ def check_existing(data: Mapping[str, bytes | str], backend: str) -> list[Findin
     return findings
 
 
-def public_fields(data: Mapping[str, bytes | str]) -> dict[str, str]:
-    """Return what may be shown of a secret: bucket, region, endpoint, tuning; never a confidential key's value."""
-    return {key: _decoded(data[key]) for key in ENVIRONMENT if key in data and key not in CONFIDENTIAL}
-
-
 def gcp_project(credentials: str) -> str:
     """Return the project that a service account's JSON key belongs to; empty where it does not say."""
     try:

@@ -28,6 +28,9 @@ VOLUME = "/volume"
 RESTORE_LABEL = "pachops.io/restore"
 _FLAGS = ("name", "data-dir", "initial-cluster", "initial-cluster-token", "initial-advertise-peer-urls")
 _WHOLE_TEMPLATE = ("imagePullSecrets", "nodeSelector", "tolerations", "priorityClassName", "securityContext")
+# Read once, by one thread: the cache below inspect loses lines when several threads ask it for one file in an archive,
+# which is what modules are run from.
+_AGENT = inspect.getsource(agent)
 _VERSION = re.compile(r":v?(\d+)\.(\d+)")
 _DEADLINE = 24 * 3600  # seconds after which a pod that nobody needs any more ends by itself
 
@@ -175,7 +178,7 @@ def tools(container: Mapping[str, Any]) -> list[str]:
 
 def agent_pod(installation: Installation, member: Member, restore_id: str, image: str) -> Object:
     """Return the pod that has a member's volume and waits to be told."""
-    command = ["python3", "-c", inspect.getsource(agent), member.root, str(agent.PORT)]
+    command = ["python3", "-c", _AGENT, member.root, str(agent.PORT)]
     pod = _pod(installation, member, restore_id, f"{member.pod}-restore", image, command)
     pod["spec"]["containers"][0]["env"] = [{"name": "PYTHONPATH", "value": "/opt/pachops/lib"}]
     return pod

@@ -18,6 +18,8 @@ from ..errors import StorageError
 
 CHUNK = 1 << 20
 _RESUMES = 5
+#: What to do where there is no space left.
+FULL = "Free space there, or use another store."
 #: The date until which an object is kept that somebody holds without a date.
 HELD = datetime.max.replace(tzinfo=timezone.utc)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
-from .base import CHUNK, ObjectExists, ObjectMissing, Store, StoredObject
+from .base import CHUNK, FULL, ObjectExists, ObjectMissing, Store, StoredObject
 
 _PARTIAL = ".partial-"
 
@@ -106,13 +106,13 @@ class DirectoryStore(Store):
                 parent.rmdir()
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        for path in self._files(prefix):
-            if not path.name.startswith(_PARTIAL):
+        for key, entry in self._files(prefix):
+            if not entry.name.startswith(_PARTIAL):
                 try:
-                    state = path.stat()
+                    state = entry.stat()
                 except FileNotFoundError:
                     continue  # deleted while the listing ran
-                yield StoredObject(path.relative_to(self._root).as_posix(), state.st_size, f"{state.st_mtime_ns:x}")
+                yield StoredObject(key, state.st_size, f"{state.st_mtime_ns:x}")
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         directory, _slash, begin = prefix.rpartition("/")
@@ -127,35 +127,42 @@ class DirectoryStore(Store):
 
     def sweep(self, prefix: str, before: datetime) -> int:
         swept = 0
-        for path in self._files(prefix):
-            if path.name.startswith(_PARTIAL):
+        for _key, entry in self._files(prefix):
+            if entry.name.startswith(_PARTIAL):
                 try:
-                    if path.stat().st_mtime < before.timestamp():
-                        path.unlink()
+                    if entry.stat().st_mtime < before.timestamp():
+                        os.unlink(entry.path)
                         swept += 1
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    raise _refused("cannot delete the file", path, error) from error
+                    raise _refused("cannot delete the file", Path(entry.path), error) from error
         return swept
 
     def flush(self) -> None:
         os.sync()
 
-    def _files(self, prefix: str) -> Iterator[Path]:
-        def failed(error: OSError) -> None:
-            # What vanished meanwhile, or was never there, is empty; what may not be read is not.
-            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                raise _refused("cannot list the directory", Path(error.filename or self._root), error) from error
-
-        start = self._path(prefix.rpartition("/")[0] or ".")
-        for directory, _unused, files in os.walk(start, onerror=failed):
-            for name in files:
-                path = Path(directory, name)
-                if path.relative_to(self._root).as_posix().startswith(prefix):
-                    yield path
+    def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield the files whose keys begin with ``prefix``, with their keys."""
+        folders = [prefix.rpartition("/")[0]]
+        while folders:
+            folder = folders.pop()
+            directory, begin = self._path(folder or "."), f"{folder}/" if folder else ""
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        key = begin + entry.name
+                        if not entry.is_dir():
+                            if key.startswith(prefix):
+                                yield key, entry
+                        elif not entry.is_symlink():
+                            folders.append(key)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # what vanished meanwhile, or was never there, is empty; what may not be read is not
+            except OSError as error:
+                raise _refused("cannot list the directory", directory, error) from error
 
 
 def _refused(what: str, path: Path, error: OSError) -> StorageError:
-    fix = "Free space there, or use another store." if error.errno in (28, 122) else ""  # ENOSPC, EDQUOT
+    fix = FULL if error.errno in (28, 122) else ""  # ENOSPC, EDQUOT
     return StorageError(what, where=str(path), why=error.strerror or str(error), fix=fix)

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import InputError, StorageError
-from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, resuming
+from .base import CHUNK, FULL, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, resuming
 
 HOST = "https://storage.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -249,7 +249,7 @@ class GcsStore(Store):
                 else StorageError
             )
             why = f"HTTP {answer.status_code}: {answer.text[:500]}"
-            raise kind(what, where=where, why=why, fix=self._grant(answer))
+            raise kind(what, where=where, why=why, fix=FULL if answer.status_code == 507 else self._grant(answer))
         return answer
 
     def _error(self, what: str, key: str, error: Exception) -> StorageError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InputError, StorageError
 from . import parallel
-from .base import CHUNK, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
+from .base import CHUNK, FULL, HELD, ObjectExists, ObjectLocked, ObjectMissing, Store, StoredObject, blocks, resuming
 from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
@@ -24,6 +24,8 @@ _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 _COPY_LIMIT = 5 << 30  # bytes: what one CopyObject takes
 _NO_CONDITIONS = ("NotImplemented", "501")
 _NO_UPLOAD = ("NoSuchUpload",)
+#: MinIO's words, Ceph's, and those of the status 507.
+_FULL = ("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage", "507")
 _DENIED = ("AccessDenied", "403", "Forbidden")
 #: What an operation needs where it is not called like the action.
 _ACTIONS = {
@@ -316,7 +318,7 @@ class S3Store(Store):
         kind = ObjectMissing if code in _MISSING else ObjectExists if code in _EXISTS else StorageError
         if code == "AccessDenied" and "object lock" in str(error).lower():
             kind = ObjectLocked
-        fix = ""
+        fix = FULL if code in _FULL else ""
         if kind is StorageError and code in _DENIED:
             operation = str(getattr(error, "operation_name", ""))
             action = f"s3:{_ACTIONS.get(operation, operation)}"
@@ -326,12 +328,17 @@ class S3Store(Store):
 
 
 def _code_of(error: Exception) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _response(error: Exception) -> dict[str, Any]:
+    """Return what the service answered; a request that took too long has None instead."""
+    return getattr(error, "response", None) or {}
 
 
 def _tried(error: Exception) -> bool:
     """Return whether other attempts came before the one that was refused, which may have done their work."""
-    return bool(getattr(error, "response", {}).get("ResponseMetadata", {}).get("RetryAttempts"))
+    return bool(_response(error).get("ResponseMetadata", {}).get("RetryAttempts"))
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> str:

@@ -9,12 +9,16 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+#: Seconds.
+SILENCE = 1.0
 
 
 @dataclass
@@ -23,6 +27,9 @@ class Bucket:
 
     :param fail: the HTTP status that every request gets, 0 for none.
     :param passing: statuses that the next requests get, one each, before all is well; 0 closes the connection instead.
+    :param upset: is asked what becomes of each request, ``METHOD /path``: a status, 0 closes the connection, -1 answers
+        nothing for :data:`SILENCE`, None all is well.
+    :param words: what a refusal says.
     :param cut: how many bytes of the next object that is read are sent before the connection closes; -1 for all.
     :param lost: a pattern of ``METHOD /path``: the next such request is done, and its answer never arrives.
     :param late: whether the next copy fails after it was answered with 200, as copies may.
@@ -34,6 +41,8 @@ class Bucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     fail: int = 0
     passing: list[int] = field(default_factory=list)
+    upset: Callable[[str], int | None] = lambda _request: None
+    words: bytes = b"<Error><Code>InternalError</Code><Message>later</Message></Error>"
     cut: int = -1
     lost: str = ""
     late: bool = False
@@ -98,10 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.bucket.requests.append(f"{self.command} {self.path}")
         split = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
-        if self.bucket.passing:
-            status = self.bucket.passing.pop(0)
-            if status:
-                self._reply(status, b"<Error><Code>InternalError</Code><Message>later</Message></Error>")
+        status = self.bucket.passing.pop(0) if self.bucket.passing else self.bucket.upset(self.bucket.requests[-1])
+        if status is not None:
+            if status < 0:
+                time.sleep(SILENCE)
+            elif status:
+                self._reply(status, self.bucket.words)
             self.close_connection = True
         elif self.bucket.fail:
             self._reply(self.bucket.fail, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")

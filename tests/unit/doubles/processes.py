@@ -80,6 +80,10 @@ class Installation:
 
     def start(self) -> None:
         self.start_etcd()
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the stand-in and wait for it."""
         wait_for(self.port, self.start_pachd(), self.log)
 
     def start_refused(self, status: int = 1) -> str:

@@ -141,3 +141,14 @@ def test_its_pods_are_etcds_user_and_have_no_way_into_the_api() -> None:
     assert (
         "runAsUser" not in members.agent_pod(found, member, "x1", "runner")["spec"]["containers"][0]["securityContext"]
     )
+
+
+def test_the_agents_source_is_not_read_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsafe(_object: object) -> str:
+        raise OSError("could not get source code")
+
+    monkeypatch.setattr("inspect.getsource", unsafe)
+    found = ours()
+    (member,) = members.members_of(found)
+    command = members.agent_pod(found, member, "x1", "runner")["spec"]["containers"][0]["command"]
+    assert "def serve(" in command[2]
