@@ -472,15 +472,11 @@ class Migrator:
     def _catch_up(self, work: _Work, passes: list[Pass], follower: Any, check: Callable[[], None]) -> None:
         """Copy objects until little is new, and wait until the metadata are close behind."""
         deadline = time.monotonic() + self._options.catch_up
-        while True:
-            revision = work.target.status().revision
-            work.objects_pass(passes)
-            check()
-            follower.check()
-            if passes[-1].copied == 0 or passes[-1].seconds < _CLOSE_SECONDS or len(passes) >= _PASSES:
-                break
+        revision = self._objects(work, passes, follower, check)
         if self._options.check_references:
             self._check_references(work, revision)
+            # What was written while that took its time is not to be copied in the pause.
+            self._objects(work, passes, follower, check)
         while (lag := follower.lag()).revisions > _CLOSE_REVISIONS:
             self._progress.update(detail=f"{lag.revisions} revisions behind")
             if time.monotonic() >= deadline:
@@ -491,6 +487,18 @@ class Migrator:
                     fix="Nothing was changed for the source. Run it again when less is written, or migrate offline.",
                 )
             time.sleep(_POLL)
+
+    @staticmethod
+    def _objects(work: _Work, passes: list[Pass], follower: Any, check: Callable[[], None]) -> int:
+        """Copy until little is new; return a revision of the target all of whose objects are there."""
+        for _unused in range(_PASSES):
+            revision = work.target.status().revision
+            work.objects_pass(passes)
+            check()
+            follower.check()
+            if passes[-1].copied == 0 or passes[-1].seconds < _CLOSE_SECONDS:
+                break
+        return revision
 
     def _check_references(self, work: _Work, revision: int) -> None:
         """Look for everything that the copied metadata reach, before anything is paused."""

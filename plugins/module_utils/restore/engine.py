@@ -17,6 +17,7 @@ import datetime as dt
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,20 +200,18 @@ class Restorer:
         """
         with tempfile.TemporaryDirectory(prefix="pachops-", dir=self._options.verify.workdir or None) as place:
             self._verify(opened)
-            snapshot = opened.snapshot_file(Path(place))
-            # Its digest was compared while it was written.
-            keys = Snapshot(snapshot, opened.manifest.etcd.revision, check=False)
             with (
-                State(keys, Objects(opened.objects, Spelling.DIRECTORY)) as state,
                 Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock,
+                ThreadPoolExecutor(1) as beside,
             ):
-                wanted = proof.expected(state)
+                # It is needed when pachd is asked, and the snapshot is on its way to etcd's volumes meanwhile.
+                reading = beside.submit(self._read, opened, Path(place))
                 recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
                 if recorder.journal.state == "undoing":
                     self._roll_back(recorder)
-                plan = self.plan(opened, level, state, recorder.journal)
+                plan = self.plan(opened, level, None, recorder.journal)
                 plans.refuse(plan, self._options.confirm, recorder.journal)
-                return self._carry_out(opened, plan, wanted, recorder)
+                return self._carry_out(opened, plan, reading, recorder)
 
     def undo(self, *, lock_wait: float = 0.0) -> Outcome:
         """Put back what the last restore has set aside; what it restored is kept beside it until it is confirmed."""
@@ -266,19 +265,29 @@ class Restorer:
                 fix="Nothing was changed. Restore another one; latest-verified is the newest that was proven.",
             )
 
-    def _carry_out(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> Outcome:
+    def _read(self, opened: OpenedSet, place: Path) -> tuple[proof.Expected, dict[str, int]]:
+        """Return what pachd will have to answer, and the cron ticks that it will catch up on."""
+        # Its digest is compared while it is written.
+        keys = Snapshot(opened.snapshot_file(place), opened.manifest.etcd.revision, check=False)
+        with State(keys, Objects(opened.objects, Spelling.DIRECTORY)) as state:
+            return proof.expected(state), proof.missed_ticks(state, self._now())
+
+    def _carry_out(self, opened: OpenedSet, plan: Plan, reading: Future[Any], recorder: Recorder) -> Outcome:
         continued = recorder.journal.state == "running"
         if not continued:
             recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
         try:
             with self._volumes(plan.target.installation, plan.target.members, recorder.journal) as volumes:
                 written = self._objects(opened, plan, recorder)
+                self._make(opened, volumes, recorder)
+                wanted, ticks = reading.result()
                 self._exchange(opened, plan, volumes, recorder)
             warnings = self._start(opened, plan, wanted, recorder)
         except PachopsError as error:
             self._fail(error, recorder)
         recorder.write(state="restored")
         seconds = self._seconds(recorder.journal)
+        plan = dataclasses.replace(plan, ticks=ticks)
         return Outcome(True, recorder.journal, plan, continued, *written, seconds, tuple(warnings))
 
     def _begin(self, plan: Plan, last: Journal) -> Journal:
@@ -308,14 +317,16 @@ class Restorer:
             place = self._place(plan.target.installation)
             return put.put_back(place, opened, plan.survey or put.survey(place, opened), self._progress)
 
-    def _exchange(self, opened: OpenedSet, plan: Plan, volumes: Volumes, recorder: Recorder) -> None:
-        installation = plan.target.installation
+    def _make(self, opened: OpenedSet, volumes: Volumes, recorder: Recorder) -> None:
         with recorder.step("receive"):
             self._progress.stage("snapshot", "bringing it to etcd's volumes")
             volumes.receive(opened)
         with recorder.step("make"):
             self._progress.stage("snapshot", "making etcd's data of it")
             volumes.make()
+
+    def _exchange(self, opened: OpenedSet, plan: Plan, volumes: Volumes, recorder: Recorder) -> None:
+        installation = plan.target.installation
         with recorder.step("pause"):
             self._progress.stage("pause", f"namespace {self._namespace}")
             quiesce.pause(self._kube, self._namespace, OPERATION, progress=self._progress)
