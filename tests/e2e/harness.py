@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import files
@@ -122,9 +123,19 @@ class Cluster:
 
     @contextlib.contextmanager
     def _pachd(self, namespace: str) -> Iterator[Pachd]:
-        # What an earlier test killed makes every pachd unready for a moment, not only the one that it looked at.
+        # What an earlier test killed makes every pachd unready for a moment, not only the one that it looked at; and that
+        # moment may begin after the Deployment has been seen to be available.
         wait_for(self.kube, Ref("apps/v1", "Deployment", namespace, "pachd"), 120)
-        with connected(self.kube, namespace) as pachd:
+        deadline = time.monotonic() + 60
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    pachd = stack.enter_context(connected(self.kube, namespace))
+                    break
+                except PachopsError:
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(1)
             yield pachd
 
 
