@@ -17,7 +17,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[str]:
         def __init__(self, _kube: Any, namespace: str, operation: str, *, wait: float) -> None:
             self._what = f"{operation} {namespace} {wait:g}"
 
-        def __enter__(self) -> Noted:
+        def __enter__(self) -> Any:
             notes.append(self._what)
             return self
 
