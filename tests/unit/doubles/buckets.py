@@ -109,10 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
         status = self.bucket.passing.pop(0) if self.bucket.passing else self.bucket.upset(self.bucket.requests[-1])
         if status is not None:
+            if status > 0:
+                self._reply(status, self.bucket.words)
+                return
             if status < 0:
                 time.sleep(SILENCE)
-            elif status:
-                self._reply(status, self.bucket.words)
             self.close_connection = True
         elif self.bucket.fail:
             self._reply(self.bucket.fail, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
