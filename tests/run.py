@@ -346,6 +346,9 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
     return outcome
 
 
+Queue = list[tuple[str, Command]]
+
+
 class Lanes:
     """Runs lists of commands side by side, and prints each command's output in one piece."""
 
@@ -356,19 +359,20 @@ class Lanes:
         self._running: dict[str, float] = {}
         LOGS.mkdir(parents=True, exist_ok=True)
 
-    def run(self, *lanes: Sequence[tuple[str, Command]]) -> list[Outcome]:
-        """Return the outcomes; a list that is given several times is worked off by as many at once."""
-        queues = {id(lane): list(lane) for lane in lanes}
+    def run(self, *lanes: Sequence[Queue]) -> list[Outcome]:
+        """Return the outcomes.  A lane works off its queues one after the other, together with others that have them too."""
+        queues = {id(queue): list(queue) for lane in lanes for queue in lane}
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         beat.start()
         with ThreadPoolExecutor(len(lanes)) as pool:
-            outcomes = [each for lane in pool.map(lambda lane: self._lane(queues[id(lane)]), lanes) for each in lane]
+            done = pool.map(lambda lane: [each for queue in lane for each in self._work(queues[id(queue)])], lanes)
+            outcomes = [each for lane in done for each in lane]
         ended.set()
         beat.join()
         return outcomes
 
-    def _lane(self, waiting: list[tuple[str, Command]]) -> list[Outcome]:
+    def _work(self, waiting: Queue) -> list[Outcome]:
         outcomes = []
         while (each := self._next(waiting)) and not _stopping.is_set():
             try:
@@ -379,7 +383,7 @@ class Lanes:
                     self._turn.notify_all()
         return outcomes
 
-    def _next(self, waiting: list[tuple[str, Command]]) -> tuple[str, Command] | None:
+    def _next(self, waiting: Queue) -> tuple[str, Command] | None:
         """Take the first command that bears all that run now; None when there are no more."""
         with self._turn:
             while waiting and not _stopping.is_set():
@@ -454,16 +458,19 @@ def telling(log: str) -> list[str]:
     return [f"  {line[:400]}" for line in chosen]
 
 
-def lanes() -> tuple[list[tuple[str, Command]], ...]:
-    """Return what `make test` runs side by side: what needs the cluster, as often as is run at once; and all the rest."""
-    using: list[tuple[str, Command]] = []
-    judging: list[tuple[str, Command]] = []
+def lanes() -> list[list[Queue]]:
+    """Return what `make test` runs side by side: what needs the cluster, as often as is run at once; and all the rest.
+
+    Where nothing waits for the cluster any more, one lane of those helps with the rest.
+    """
+    using: Queue = []
+    judging: Queue = []
     for stage, commands in stages().items():
         if stage not in (*BEFORE, *AFTER):
             for command in commands:
                 (judging if command.pure else using).append((stage, command))
     using.sort(key=lambda each: FIRST.index(each[1].name) if each[1].name in FIRST else len(FIRST))
-    return *[using] * SIDE_BY_SIDE, judging
+    return [*[[using]] * (SIDE_BY_SIDE - 1), [using, judging], [judging]]
 
 
 def everything() -> list[Outcome]:

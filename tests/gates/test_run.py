@@ -60,7 +60,7 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
     left = Command("left", ("timeout", "10", "bash", "-c", meet.format("a", "b")))
     right = Command("right", ("timeout", "10", "bash", "-c", meet.format("b", "a")))
     wrong = Command("wrong", ("bash", "-c", "echo usual; echo 'fatal: no such thing'; exit 3"))
-    outcomes = run.Lanes().run([("one", left)], [("two", right), ("two", wrong)])
+    outcomes = run.Lanes().run([[("one", left)]], [[("two", right), ("two", wrong)]])
     assert [outcome.failed for outcome in outcomes] == [0, 0, 1]
     capfd.readouterr()
     assert run.summary(outcomes) == 1
@@ -70,7 +70,7 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
 
 def test_make_test_leaves_nothing_out() -> None:
     known = run.stages()
-    laid = [each for lane in {id(lane): lane for lane in run.lanes()}.values() for each in lane]
+    laid = [each for queue in {id(queue): queue for lane in run.lanes() for queue in lane}.values() for each in queue]
     planned = [*laid, *((stage, each) for stage in (*run.BEFORE, *run.AFTER) for each in known[stage])]
     assert sorted(command.name for _unused, command in planned) == sorted(
         command.name for commands in known.values() for command in commands
@@ -100,7 +100,7 @@ def test_what_bears_nothing_else_runs_alone_and_a_list_is_worked_off_by_several(
     alone = f"mkdir {tmp_path}/taken && sleep 0.3 && rmdir {tmp_path}/taken"
     # Each waits for the other's file, and neither bears that somebody is alone meanwhile.
     meet = f"mkdir {tmp_path}/{{0}}; timeout 10 bash -c 'until [ -e {tmp_path}/{{1}} ]; do sleep 0.05; done'"
-    lane = [
+    queue = [
         ("stage", Command("first", ("bash", "-c", alone), cluster=True, alone=True)),
         (
             "stage",
@@ -109,7 +109,7 @@ def test_what_bears_nothing_else_runs_alone_and_a_list_is_worked_off_by_several(
         ("stage", Command("right", ("bash", "-c", meet.format("b", "a")), cluster=True)),
         ("stage", Command("last", ("bash", "-c", alone), cluster=True, alone=True)),
     ]
-    outcomes = run.Lanes().run(lane, lane)
+    outcomes = run.Lanes().run([queue], [queue])
     assert sorted((each.command.name, each.failed) for each in outcomes) == [
         ("first", 0),
         ("last", 0),
@@ -124,12 +124,23 @@ def test_who_does_not_bear_what_runs_lets_others_pass_and_comes_in_its_turn(
     monkeypatch.setattr(run, "LOGS", tmp_path)
     # The first ends only when the third has run; the second takes what the first has.
     first = f"timeout 10 bash -c 'until [ -e {tmp_path}/third ]; do sleep 0.05; done'; touch {tmp_path}/over"
-    lane = [
+    queue = [
         ("stage", Command("first", ("bash", "-c", first), takes="a port")),
         ("stage", Command("second", ("test", "-e", f"{tmp_path}/over"), takes="a port")),
         ("stage", Command("third", ("touch", f"{tmp_path}/third"))),
     ]
-    assert [each.failed for each in run.Lanes().run(lane, lane)] == [0, 0, 0]
+    assert [each.failed for each in run.Lanes().run([queue], [queue])] == [0, 0, 0]
+
+
+def test_a_lane_helps_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    meet = "touch {0}/$0; for _ in {{1..100}}; do [ -e {0}/$1 ] && exit; sleep 0.1; done; exit 1"
+    own = [("stage", Command("own", ("true",)))]
+    both = [
+        ("stage", Command("left", ("bash", "-c", meet.format(tmp_path), "a", "b"))),
+        ("stage", Command("right", ("bash", "-c", meet.format(tmp_path), "b", "a"))),
+    ]
+    assert [each.failed for each in run.Lanes().run([own, both], [both])] == [0, 0, 0]
 
 
 def test_what_kills_parts_of_the_cluster_is_alone_with_it() -> None:
@@ -195,7 +206,7 @@ from pathlib import Path
 run.LOGS = Path({str(tmp_path)!r})
 signal.signal(signal.SIGTERM, run.stop)
 one = run.Command("one", ("bash", "-c", "echo $$ > {tmp_path}/pid; sleep 60"))
-run.Lanes().run([("stage", one), ("stage", one)])
+run.Lanes().run([[("stage", one), ("stage", one)]])
 """
     process = subprocess.Popen([sys.executable, "-c", script])
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text(encoding="utf-8"):
