@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAY = """
@@ -23,7 +24,7 @@ PLAY = """
 """
 
 
-def play(directory: Path, **environment: str) -> list[dict[str, object]]:
+def play(directory: Path, **environment: str) -> list[dict[str, Any]]:
     """Run the play; return the modules' results."""
     (directory / "play.yml").write_text(PLAY, encoding="utf-8")
     ran = subprocess.run(
@@ -66,6 +67,7 @@ import sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
 import kept_modules, inspect, zipfile, io
 from pathlib import Path
+from typing import Any
 sources = {"ansible/__init__.py": b"", "ansible/agent.py": b"def run():\\n    return 42\\n"}
 lead = kept_modules.kept(kept_modules.packed(sources, zipfile.ZIP_DEFLATED), Path(sys.argv[2]) / "kept.zip")
 Path(sys.argv[2], "lead.zip").write_bytes(lead)
