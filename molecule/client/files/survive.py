@@ -42,12 +42,15 @@ REPO = "survive"
 class Content:
     """A file of ``size`` bytes that no program compresses, read piece by piece and hashed on the way."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, stop: bool = False) -> None:
+        """:param stop: give no more than a third away until :attr:`resume` is set."""
         self.left = size
         self.digest = hashlib.sha256()
         self._random = random.Random(size)  # noqa: S311 - the same bytes at every attempt
         self.sent = threading.Event()  # a third of it is on its way
+        self.resume = threading.Event()
         self._size = size
+        self._stop = stop
 
     def read(self, wanted: int) -> bytes:
         """Return at most ``wanted`` bytes."""
@@ -56,6 +59,8 @@ class Content:
         self.digest.update(piece)
         if self.left < self._size * 2 / 3:
             self.sent.set()
+            if self._stop:
+                self.resume.wait(120)
         return piece
 
 
@@ -135,8 +140,17 @@ class Test:
             if REPO not in pachd.repos():
                 pachd.create_repo(REPO)
         failures: list[str] = []
-        content = Content(size)
-        disturber = threading.Thread(target=lambda: content.sent.wait(120) and self.replace_pod())
+        content = first = Content(size, stop=True)
+
+        def disturb() -> None:
+            # A fast connection would have brought all of it in before the pod is gone.
+            first.sent.wait(120)
+            old = [Ref("v1", "Pod", self.namespace, pod["metadata"]["name"]) for pod in self.pods()]
+            self.replace_pod()
+            until(lambda: not any(map(self.kube.get, old)), 90.0, "the old pod to be gone")
+            first.resume.set()
+
+        disturber = threading.Thread(target=disturb)
         disturber.start()
         began = time.monotonic()
         while True:
