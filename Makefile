@@ -110,7 +110,7 @@ docs: setup ## build the documentation site into build/docs
 
 .PHONY: bench
 bench: setup ## measure, compared with the tools users have
-	@for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || exit 1; done
+	@failed=0; for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || failed=1; done; exit $$failed
 
 .PHONY: format
 format: setup ## format the Python code

@@ -120,6 +120,10 @@ def keep(name: str, digest: str | None, passed: int = 1, skipped: int = 0, cover
             half.rename(_data(kept))
         half.write_text(json.dumps({"on": on, "passed": passed, "skipped": skipped}), encoding="utf-8")
         half.rename(kept)
+        oldest = (datetime.now(timezone.utc) - KEPT).timestamp()
+        for each in CACHE.iterdir():
+            if each.stat().st_mtime < oldest:
+                each.unlink()
 
 
 def _data(kept: Path) -> Path:

@@ -7,9 +7,51 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.live)."""
+    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.live[.etcd])."""
 
     DOCUMENTATION = r"""
+options:
+  source_path:
+    description: The directory of the objects on this host, with the backend C(local); the node's own by default.
+    type: path
+    default: ""
+  source_access:
+    description:
+      - Replaces what the storage secret says about the way to the bucket, for hosts that need another one.
+    type: dict
+    default: {}
+    suboptions:
+      region:
+        description: The bucket's region.
+        type: str
+        default: ""
+      endpoint:
+        description: Address of the object storage service.
+        type: str
+        default: ""
+      access_key:
+        description: Access key id, for S3.
+        type: str
+        default: ""
+      secret_key:
+        description: Secret access key, for S3.
+        type: str
+        default: ""
+      session_token:
+        description: Session token of temporary credentials, for S3.
+        type: str
+        default: ""
+      credentials_file:
+        description: A Google service account's key file.
+        type: path
+        default: ""
+      ca_file:
+        description: CA certificates to trust instead of the system's.
+        type: path
+        default: ""
+"""
+
+    ETCD = r"""
 options:
   transport:
     description:
@@ -50,43 +92,5 @@ options:
       password:
         description: The user's password.
         type: str
-        default: ""
-  source_path:
-    description: The directory of the objects on this host, with the backend C(local); the node's own by default.
-    type: path
-    default: ""
-  source_access:
-    description:
-      - Replaces what the storage secret says about the way to the bucket, for hosts that need another one.
-    type: dict
-    default: {}
-    suboptions:
-      region:
-        description: The bucket's region.
-        type: str
-        default: ""
-      endpoint:
-        description: Address of the object storage service.
-        type: str
-        default: ""
-      access_key:
-        description: Access key id, for S3.
-        type: str
-        default: ""
-      secret_key:
-        description: Secret access key, for S3.
-        type: str
-        default: ""
-      session_token:
-        description: Session token of temporary credentials, for S3.
-        type: str
-        default: ""
-      credentials_file:
-        description: A Google service account's key file.
-        type: path
-        default: ""
-      ca_file:
-        description: CA certificates to trust instead of the system's.
-        type: path
         default: ""
 """

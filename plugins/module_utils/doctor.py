@@ -731,10 +731,8 @@ def check_restores(evidence: Evidence) -> Iterator[Finding]:
         )
     elif journal.set_aside:
         since = journals.made(journal.set_aside[0])
-        age = (
-            dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(since.replace("Z", "+00:00"))
-        ).total_seconds()
-        if age > FORGOTTEN:
+        age = dt.datetime.now(dt.timezone.utc) - journals.begun_at(journal.set_aside[0])
+        if age.total_seconds() > FORGOTTEN:
             yield warning(
                 "restore-set-aside",
                 f"what {len(journal.set_aside)} restores set aside is on etcd's volume since {since}",

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.live
+  - pachops.pachyderm.live.etcd
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:

@@ -22,6 +22,12 @@ extends_documentation_fragment:
   - pachops.pachyderm.kube
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
+  - pachops.pachyderm.backup_store.identities
+  - pachops.pachyderm.live.etcd
+notes:
+  - O(etcd) is used before and after the restore. Users and passwords of etcd are part of its data; where the backup is
+    of an etcd with users, these are theirs.
+  - Behind an address of its own one member of etcd is compared with the backup, whichever answers.
 attributes:
   check_mode:
     support: full
@@ -95,11 +101,6 @@ options:
     description: An id, V(latest), V(latest-verified), or a time or date in UTC, which means the newest begun by then.
     type: str
     default: latest-verified
-  identity_files:
-    description: Files with age identities or SSH private keys on this host, for an encrypted backup.
-    type: list
-    elements: path
-    default: []
   level:
     description:
       - How thoroughly the backup is verified before anything is touched, as by M(pachops.pachyderm.etcd_backup_verify).
@@ -125,47 +126,6 @@ options:
     description: An authentication token, where authentication is active; without one no file is read through pachd.
     type: str
     default: ""
-  transport:
-    description: How etcd is reached, as for M(pachops.pachyderm.etcd_backup).
-    type: str
-    choices: [auto, direct, port_forward]
-    default: auto
-  etcd:
-    description:
-      - How to reach an etcd that has TLS, users or an address of its own, before and after the restore.
-      - Users and passwords of etcd are part of its data. Where the backup is of an etcd with users, these are theirs.
-      - Behind an address of its own one member is compared with the backup, whichever answers.
-    type: dict
-    default: {}
-    suboptions:
-      endpoint:
-        description: Its client address, such as V(https://etcd.example:2379).
-        type: str
-        default: ""
-      ca_file:
-        description: CA certificates that etcd's is checked against.
-        type: path
-        default: ""
-      cert_file:
-        description: The client certificate.
-        type: path
-        default: ""
-      key_file:
-        description: The client certificate's private key.
-        type: path
-        default: ""
-      server_name:
-        description: The name in etcd's certificate, where that is not the address.
-        type: str
-        default: ""
-      user:
-        description: Its user, where authentication is on.
-        type: str
-        default: ""
-      password:
-        description: The user's password.
-        type: str
-        default: ""
   target_path:
     description: The directory of the objects on this host, with the backend C(local); the node's own by default.
     type: path

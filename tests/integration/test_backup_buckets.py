@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -28,7 +27,6 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import verify
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.engine import Options, Restorer
@@ -188,9 +186,7 @@ def test_a_genuine_installation_restored_to_each_kind_of_bucket_answers_its_trut
     secret = {"google-bucket": bucket} if kind == "gcs" else {"amazon-bucket": bucket, "amazon-region": "eu-central-1"}
     secret |= {"reverse": "true"} if SPELLINGS[kind] is Spelling.REVERSED else {}
     api = RestoringApi(tmp_path, backend="gcp" if kind == "gcs" else "aws")
-    api.stored(Ref("v1", "Secret", NAMESPACE, "pachyderm-storage-secret"))["data"] = {
-        key: base64.b64encode(value.encode()).decode() for key, value in secret.items()
-    }
+    api.keep_secret(secret)
     api.elsewhere = Objects(open_location(location, access), SPELLINGS[kind])
     api.fill(b"empty")
     needed = ("block/", "object/", "tag/")  # pachd writes indexes itself

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +21,10 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration i
     digest,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.durable import Kind
-from doubles.etcd import running
+from doubles.etcd import running, server_of
 from doubles.mortal import Killed
 from doubles.proxy import proxied
 
-SERVERS = Path(__file__).resolve().parents[1] / "servers"
 PFS, PPS, AUTH = (b"pachyderm/1.7.0/pachyderm_" + part for part in (b"pfs/", b"pps/", b"auth/"))
 
 
@@ -439,15 +437,9 @@ def test_requests_that_arrive_out_of_turn_are_sent_again(source: EtcdClient, tar
 
 @pytest.mark.parametrize(("old", "new"), [("etcd-3.3", ""), ("etcd-3.3", "etcd-3.6"), ("", "etcd-3.6")])
 def test_between_versions_of_etcd(tmp_path: Path, old: str, new: str) -> None:
-    sys.path.insert(0, str(SERVERS))
-    from build import programs
-
-    def server(folder: str) -> str:
-        return programs(folder)["etcd" if "etcd" in programs(folder) else "server"] if folder else ""
-
     with (
-        running(tmp_path / "old", server=server(old)) as one,
-        running(tmp_path / "new", server=server(new)) as two,
+        running(tmp_path / "old", server=server_of(old) if old else "") as one,
+        running(tmp_path / "new", server=server_of(new) if new else "") as two,
         EtcdClient(one, 10) as source,
         EtcdClient(two, 10) as target,
     ):

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import google.auth.compute_engine
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
@@ -28,10 +27,9 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
 from doubles import locks
 from doubles.applying import ApplyingKube
-from doubles.buckets import Bucket, served
+from doubles.buckets import Bucket, served, without_tokens
 from doubles.kube import installation as objects_of
 from doubles.processes import Installation
-from google.auth.credentials import AnonymousCredentials
 
 
 @pytest.fixture
@@ -75,8 +73,7 @@ def gcs(bucket: Bucket) -> GcsStore:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    # Tokens come from the metadata server in a cluster, which a test has none of.
-    monkeypatch.setattr(google.auth.compute_engine, "Credentials", lambda scopes: AnonymousCredentials())
+    without_tokens(monkeypatch)
     with served() as made:
         made.page = 7
         yield made
@@ -117,11 +114,9 @@ def test_what_was_deleted_is_freed_and_nothing_else(
         assert figures["memory"] == garbage.LEAST_MEMORY
         assert len(list(processes.content.glob("block/*"))) == predicted.before["block"]["count"]
         reported = space.measure(live, Progress())
+        stored = {each.key: b"".join(live.origin.store.read(each.key)) for each in live.listing().objects}
         for make, spelling in ((s3, Spelling.PLAIN), (s3, Spelling.REVERSED), (gcs, Spelling.SLASH)):
-            bucket.objects = {
-                key_of(each.key, spelling): b"".join(live.origin.store.read(each.key))
-                for each in live.listing().objects
-            }
+            bucket.objects = {key_of(name, spelling): content for name, content in stored.items()}
             with living(kube, processes, make(bucket), spelling) as same:
                 there = garbage.plan(same, connection, Progress())
                 assert (there.doomed, there.needed, there.left) == (

@@ -24,8 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient, KvHash, Login, Tls
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent, members
-from doubles.etcd import enable_authentication, free_ports, make_certificates, program, running
-from servers.build import programs
+from doubles.etcd import enable_authentication, free_ports, make_certificates, program, running, server_of
 
 RESTORE = "20260304t120000-abcd"
 KEYS = {b"cluster-id": b"c" * 32, b"binary/\n\x01\xff": bytes(range(256)), b"master_token": b"t"}
@@ -33,8 +32,7 @@ KEYS = {b"cluster-id": b"c" * 32, b"binary/\n\x01\xff": bytes(range(256)), b"mas
 
 def server(version: str) -> str:
     """Return the server of a version, that of the local cluster for 3.5."""
-    found = programs(f"etcd-{version}") if version != "3.5" else {}
-    return found.get("etcd") or found.get("server") or str(program())
+    return server_of(f"etcd-{version}") if version != "3.5" else str(program())
 
 
 def restorer(version: str) -> str:

@@ -328,14 +328,7 @@ class _Backup:
         self._store.flush()
         if self._lock:
             self._lock.check()
-        data = dump(manifest)
-        key = self._base + MANIFEST
-        try:
-            self._store.write(key, [data], if_absent=True)
-        except ObjectExists:
-            # An answer that got lost on the way lets the store's client try again, and find its own work.
-            if b"".join(self._store.read(key)) != data:
-                raise
+        self._store.write(self._base + MANIFEST, [dump(manifest)], if_absent=True)
         self._store.flush()
         # The backup is complete.  Who may not delete, or has a store that keeps everything for a time, leaves the mark.
         with contextlib.suppress(StorageError):

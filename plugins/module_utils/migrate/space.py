@@ -8,6 +8,7 @@ where they lie on this host; a bucket has no end.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..etcd.maintenance import quota_of
 from ..pachd.preflight import quantity
-from ..progress_view import amount
+from ..progress_view import size_text
 from ..stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
@@ -43,17 +44,17 @@ def metadata_problems(target: Installation, keys: KeyPlan, in_use: int) -> Itera
     quota = quota_of(target)
     if max(needed, in_use) > quota:
         yield (
-            f"etcd of the target takes at most {amount(quota, 'B')}, and the metadata need about {amount(needed, 'B')}:"
+            f"etcd of the target takes at most {size_text(quota)}, and the metadata need about {size_text(needed)}:"
             " raise its --quota-backend-bytes"
         )
     for claim, size in _claims(target):
         if size < needed:
             yield (
-                f"the volume {claim} of the target's etcd has {amount(size, 'B')}, and the metadata need about"
-                f" {amount(needed, 'B')}: use a larger one (pachyderm_etcd_storage)"
+                f"the volume {claim} of the target's etcd has {size_text(size)}, and the metadata need about"
+                f" {size_text(needed)}: use a larger one (pachyderm_etcd_storage)"
             )
     directory = target.host_paths.get("metadata", "")
-    if directory and Path(directory).is_dir():
+    if directory and os.path.isdir(directory):
         yield from _lacking(Path(directory), max(0, needed - in_use), "the target's metadata")
 
 
@@ -69,10 +70,10 @@ def workdir_problems(workdir: str, keys: KeyPlan) -> Iterator[str]:
 
 
 def _lacking(directory: Path, needed: int, what: str) -> Iterator[str]:
-    there = next((each for each in (directory, *directory.parents) if each.exists()), Path("/"))
+    there = next((each for each in (directory, *directory.parents) if os.path.exists(each)), Path("/"))
     free = shutil.disk_usage(there).free
     if free < needed:
-        yield f"{directory} has {amount(free, 'B')} free, and {what} need {amount(needed, 'B')}"
+        yield f"{directory} has {size_text(free)} free, and {what} need {size_text(needed)}"
 
 
 def _claims(target: Installation) -> Iterator[tuple[str, int]]:

@@ -133,16 +133,19 @@ class _Walk:
         if commit.open and commit.is_output:
             return names
         try:
-            for reference in self._state.references_of(commit):
-                names.update(f"block/{each.block}" for each in reference.blocks)
-                objects.update(reference.names)
-                shards.update(reference.names if reference.kind == "shard" else ())
-            self._blocks.update(self._state.blocks_of(objects - self._blocks.keys()))
-            names.update(f"object/{name}" for name in objects)
-            names.update(filter(None, (self._blocks[name] for name in objects)))
-            names.update(self._blocks[name] + INDEX_SUFFIX for name in shards if self._blocks[name])
+            try:
+                for reference in self._state.references_of(commit):
+                    names.update(f"block/{each.block}" for each in reference.blocks)
+                    objects.update(reference.names)
+                    shards.update(reference.names if reference.kind == "shard" else ())
+            finally:
+                # Of a commit with a damaged tree, what came before the damage counts all the same.
+                self._blocks.update(self._state.blocks_of(objects - self._blocks.keys()))
         except StorageError as error:
             self.unreadable.append(f"{commit}: {error}")
+        names.update(f"object/{name}" for name in objects)
+        names.update(filter(None, map(self._blocks.get, objects)))
+        names.update(block + INDEX_SUFFIX for block in map(self._blocks.get, shards) if block)
         for name in names:
             self._only[name] = None if name in self._only else commit
         return names

@@ -267,8 +267,17 @@ class Restorer:
 
     def _read(self, opened: OpenedSet, place: Path) -> tuple[proof.Expected, dict[str, int]]:
         """Return what pachd will have to answer, and the cron ticks that it will catch up on."""
-        # Its digest is compared while it is written.
-        keys = Snapshot(opened.snapshot_file(place), opened.manifest.etcd.revision, check=False)
+        try:
+            # Its digest is compared while it is written.
+            snapshot = opened.snapshot_file(place)
+        except OSError as error:
+            raise BackupError(
+                "cannot keep the snapshot while it is read",
+                where=str(place),
+                why=error.strerror or str(error),
+                fix="Name a directory with more space (restore_workdir).",
+            ) from error
+        keys = Snapshot(snapshot, opened.manifest.etcd.revision, check=False)
         with State(keys, Objects(opened.objects, Spelling.DIRECTORY)) as state:
             return proof.expected(state), proof.missed_ticks(state, self._now())
 
@@ -277,8 +286,9 @@ class Restorer:
         if not continued:
             recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
         try:
+            # Before there are pods: those end after a day, and a copy may take longer.
+            written = self._objects(opened, plan, recorder)
             with self._volumes(plan.target.installation, plan.target.members, recorder.journal) as volumes:
-                written = self._objects(opened, plan, recorder)
                 self._make(opened, volumes, recorder)
                 wanted, ticks = reading.result()
                 self._exchange(opened, plan, volumes, recorder)
@@ -425,7 +435,8 @@ class Restorer:
             # Where nothing was exchanged yet it only tidies, and etcd may run.
             with recorder.step("undo: exchange"), volumes:
                 volumes.undo()
-        volumes.remove()
+        else:
+            volumes.remove()
         if journal.begun("stop etcd"):
             with recorder.step("undo: start etcd"):
                 self._scale_etcd(installation, int(before["etcd_replicas"]), wait=bool(before["etcd_ready"]))

@@ -88,7 +88,12 @@ def read(kube: Kube, namespace: str) -> Journal:
 
 def made(restore_id: str) -> str:
     """Return when a restore was begun, from its id."""
-    return utc(datetime.strptime(restore_id.partition("-")[0], "%Y%m%dt%H%M%S").replace(tzinfo=timezone.utc))
+    return utc(begun_at(restore_id))
+
+
+def begun_at(restore_id: str) -> datetime:
+    """Return that moment, to count with."""
+    return datetime.strptime(restore_id.partition("-")[0], "%Y%m%dt%H%M%S").replace(tzinfo=timezone.utc)
 
 
 def of(found: Mapping[str, Any] | None, namespace: str) -> Journal:

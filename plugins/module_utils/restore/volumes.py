@@ -66,7 +66,6 @@ class Volumes:
         self._held = False
 
     def __enter__(self) -> Volumes:
-        self._held = False
         try:
             list(parallel.each(self._create, self.members, len(self.members)))
         except PachopsError as error:

@@ -152,9 +152,10 @@ class DirectoryStore(Store):
                 with os.scandir(directory) as entries:
                     for entry in entries:
                         key = begin + entry.name
+                        if not key.startswith(prefix):
+                            continue
                         if not entry.is_dir():
-                            if key.startswith(prefix):
-                                yield key, entry
+                            yield key, entry
                         elif not entry.is_symlink():
                             folders.append(key)
             except (FileNotFoundError, NotADirectoryError):

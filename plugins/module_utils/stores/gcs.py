@@ -24,8 +24,8 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _UPLOAD_CHUNK = 8 << 20
 _TIMEOUT = 60
 _TRIES = 6
-# What Google asks clients to try again: https://cloud.google.com/storage/docs/retry-strategy
 _PERMISSION = re.compile(r"Permission '(storage[\w.]+)' denied|does not have (storage[\w.]+) access")
+# What Google asks clients to try again: https://cloud.google.com/storage/docs/retry-strategy
 _PASSING = (408, 429, 500, 502, 503, 504)
 
 

@@ -17,8 +17,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import google.auth.compute_engine
+import pytest
+from google.auth.credentials import AnonymousCredentials
+
 #: Seconds.
 SILENCE = 1.0
+
+
+def without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens come from the metadata server in a cluster, which a test has none of."""
+    monkeypatch.setattr(google.auth.compute_engine, "Credentials", lambda scopes: AnonymousCredentials())
 
 
 @dataclass

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.kinds import Ref
@@ -25,12 +26,15 @@ class ControlledApi(FakeApi):
         self.stuck: set[str] = set()
         self.on_start: Callable[[Object], None] = lambda _pod: None
         self.on_stop: Callable[[Object], None] = lambda _pod: None
+        # The pods of several members are made at once.
+        self._turn = threading.RLock()
 
     def request(self, method: str, path: str, **options: object) -> Response:  # type: ignore[override]
-        response = super().request(method, path, **options)  # type: ignore[arg-type]
-        if method != "GET":
-            self.reconcile()
-        return response
+        with self._turn:
+            response = super().request(method, path, **options)  # type: ignore[arg-type]
+            if method != "GET":
+                self.reconcile()
+            return response
 
     def reconcile(self) -> None:
         """Let the controllers act until nothing is left to do."""

@@ -30,6 +30,14 @@ def program() -> Path:
     return found[-1]
 
 
+def server_of(folder: str) -> str:
+    """Return the server that a folder of tests/servers builds."""
+    from servers.build import programs
+
+    found = programs(folder)
+    return found.get("etcd") or found["server"]
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that are free on loopback."""
     sockets = [socket.socket() for _unused in range(count)]

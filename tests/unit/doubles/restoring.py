@@ -8,6 +8,7 @@ bucket hold, so that they know what a real one would.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
@@ -24,7 +25,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import KeyValue, KvHash, Status
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import Snapshot
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import Installation
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects import Objects
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent
@@ -69,6 +70,11 @@ class RestoringApi(MortalApi):
             if obj["kind"] != "Pod":
                 self.put(obj)
         self.reconcile()
+
+    def keep_secret(self, data: dict[str, str]) -> None:
+        """Let the storage secret say where pachd's objects are."""
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        self.stored(Ref("v1", "Secret", NAMESPACE, "pachyderm-storage-secret"))["data"] = encoded
 
     # Volumes
 

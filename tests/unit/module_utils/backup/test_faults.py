@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import botocore.endpoint
-import google.auth.compute_engine
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
@@ -28,9 +27,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
-from doubles.buckets import Bucket, served
+from doubles.buckets import Bucket, served, without_tokens
 from doubles.etcd_memory import MemoryEtcd
-from google.auth.credentials import AnonymousCredentials
 
 CLUSTER = "0123456789abcdef0123456789abcdef"
 OBJECTS = {"block/00": b"small", "object/01": b"record", "block/02": os.urandom((4 << 20) + 1), "tag/t": b"tag"}
@@ -92,7 +90,7 @@ def hasty(server: Bucket) -> S3Store:
 
 @pytest.fixture
 def google_store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> GcsStore:
-    monkeypatch.setattr(google.auth.compute_engine, "Credentials", lambda scopes: AnonymousCredentials())
+    without_tokens(monkeypatch)
     monkeypatch.setattr(gcs, "_TRIES", 2)
     return GcsStore("bucket", host=bucket.url, pause=0.001)
 

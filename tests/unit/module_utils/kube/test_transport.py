@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import json
 import os
 import socket
@@ -23,9 +22,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import tran
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response, UnreachableError, load
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from doubles.api import FakeApi, answer, kubeconfig, served, status
+from doubles.certificates import authority
 
 
 @pytest.fixture(autouse=True)
@@ -313,24 +311,9 @@ def test_a_silent_host_is_given_up_in_time(file: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Yield (URL, CA in base64) of a server that only shakes hands."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "elsewhere.invalid")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("elsewhere.invalid")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    form = serialization.PrivateFormat.PKCS8
+    own = authority(x509.DNSName("elsewhere.invalid"))
     both = tmp_path / "server.pem"
-    both.write_bytes(pem + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    both.write_bytes(own.certificate + own.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -348,7 +331,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    yield f"https://127.0.0.1:{listener.getsockname()[1]}", base64.b64encode(pem).decode()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}", base64.b64encode(own.certificate).decode()
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join()

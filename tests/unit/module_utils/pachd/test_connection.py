@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import pytest
@@ -20,8 +19,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd import cli
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.connection import opened
 from ansible_collections.pachops.pachyderm.plugins.modules import pachyderm_repo
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from doubles.certificates import Authority, authority
 from python_pachyderm.proto.pfs import pfs_pb2, pfs_pb2_grpc
 from python_pachyderm.proto.version.versionpb import version_pb2, version_pb2_grpc
 
@@ -60,34 +58,6 @@ class Server(version_pb2_grpc.APIServicer, pfs_pb2_grpc.APIServicer):
         given = dict(context.invocation_metadata()).get("authn-token", "")
         if given != self.token and self.token:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, EXPIRED if given else MISSING)
-
-
-class Authority(NamedTuple):
-    """A certificate of its own with its key, in PEM form."""
-
-    certificate: bytes
-    key: bytes
-
-
-def authority(name: x509.GeneralName, *, days: int = 1) -> Authority:
-    """Return a certificate that signs itself, for one name; ``days`` from now it ends."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pachd of a test")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=9))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return Authority(certificate.public_bytes(pem), key.private_bytes(pem, form, serialization.NoEncryption()))
 
 
 HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import functools
@@ -378,9 +377,7 @@ def test_another_minor_version_and_an_older_etcd_are_refused_together(tmp_path: 
 def test_a_differently_spelled_bucket_is_refused(tmp_path: Path, backup: OpenedSet, state: bytes) -> None:
     api = RestoringApi(tmp_path, backend="aws")
     secret = {"amazon-bucket": "bucket", "amazon-region": "eu-central-1"}
-    api.stored(Ref("v1", "Secret", NAMESPACE, "pachyderm-storage-secret"))["data"] = {
-        key: base64.b64encode(value.encode()).decode() for key, value in secret.items()
-    }
+    api.keep_secret(secret)
     api.fill(state)
     api.started.clear()
     with served() as bucket:

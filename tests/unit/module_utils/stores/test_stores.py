@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import google.auth.compute_engine
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores import parallel
@@ -28,16 +27,14 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
-from doubles.buckets import Bucket, served
-from google.auth.credentials import AnonymousCredentials
+from doubles.buckets import Bucket, served, without_tokens
 
 LARGE = bytes(range(256)) * 4096 * 20 + b"end"  # 20 MiB and a bit: several parts and chunks
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    # Tokens come from the metadata server in a cluster, which a unit test has none of.
-    monkeypatch.setattr(google.auth.compute_engine, "Credentials", lambda scopes: AnonymousCredentials())
+    without_tokens(monkeypatch)
     with served() as made:
         yield made
 
