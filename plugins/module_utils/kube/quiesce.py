@@ -30,7 +30,7 @@ PAUSED_ANNOTATION = "pachops.io/paused"
 DEPLOYED = "deploy"
 _PACHD = "suite=pachyderm,app=pachd"
 _WORKERS = "suite=pachyderm,component=worker"
-_POLL = 0.25  # seconds
+_POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)

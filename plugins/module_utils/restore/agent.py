@@ -59,7 +59,6 @@ class Volume:
         usage = os.statvfs(self.root)
         return {
             "member": self.member.exists(),
-            "received": self.snapshot.exists(),
             "made": (self.new / "member").exists(),
             "aside": (self.aside / "member").exists() or (self.aside / "nothing").exists(),
             "undone": (self.undone / "member").exists(),
@@ -92,10 +91,6 @@ class Volume:
             raise
         part.rename(self.snapshot)
         _sync(self.work)
-
-    def clear(self) -> None:
-        """Remove what a tool that was cut off may have left."""
-        _remove(self.new)
 
     def swap(self) -> None:
         """Set aside what is there, and put what was made in its place."""
@@ -159,8 +154,7 @@ def _write(path: Path, chunks: Iterable[bytes], size: int, sha256: str) -> None:
             if done > size:
                 break
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+    # Not synced: it is read at once, and gone before most of it has reached the disk.
     content = digest.digest()
     digest.update(trailer)
     if done != size or digest.hexdigest() != sha256:
@@ -225,7 +219,7 @@ def answer(request: dict[str, Any], stream: BinaryIO, root: str) -> dict[str, An
     if do == "receive":
         chunks = _frames(stream)
         volume.receive(_decompressed(chunks) if request["zstd"] else chunks, request["size"], request["sha256"])
-    elif do in ("clear", "swap", "undo"):
+    elif do in ("swap", "undo"):
         getattr(volume, do)()
     elif do == "drop":
         volume.drop(request["ids"])

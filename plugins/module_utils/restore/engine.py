@@ -136,6 +136,9 @@ class Restorer:
         self._namespace = namespace
         self._options = options or Options()
         self._access = etcd or EtcdAccess()
+        if self._access.transport == "auto":
+            # Little is asked here, and to find out whether the pod's own address answers takes longer.
+            self._access = dataclasses.replace(self._access, transport="port_forward")
         self._progress = progress or Progress()
         self._etcds = etcds
         self._connect = connect
@@ -286,9 +289,9 @@ class Restorer:
         if not continued:
             recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
         try:
-            # Before there are pods: those end after a day, and a copy may take longer.
-            written = self._objects(opened, plan, recorder)
             with self._volumes(plan.target.installation, plan.target.members, recorder.journal) as volumes:
+                # The pods start meanwhile.
+                written = self._objects(opened, plan, recorder)
                 self._make(opened, volumes, recorder)
                 wanted, ticks = reading.result()
                 self._exchange(opened, plan, volumes, recorder)

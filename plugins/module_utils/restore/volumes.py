@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backup.manifest import AGE, SNAPSHOT
 from ..backup.sets import OpenedSet
+from ..backup.streams import ahead
 from ..errors import BackupError, ClusterError, PachopsError, WaitError
 from ..installation import Installation
 from ..kube.client import Ref
@@ -31,7 +32,7 @@ Answer = dict[str, Any]
 
 _PATIENCE = 60.0  # seconds in which an agent that runs has to listen
 _SILENCE = 3600.0  # seconds for one answer: a large snapshot is written to a slow disk
-_POLL = 0.25
+_POLL = 0.1
 
 
 class Volumes:
@@ -111,12 +112,13 @@ class Volumes:
 
         def bring(member: Member) -> None:
             state = self._ask(member, {"do": "look"})
-            if state["aside"] or state["received"]:
+            # One that an earlier run brought was never synced to the disk, and may be half.
+            if state["aside"]:
                 return
             entry = opened.manifest.file(SNAPSHOT)
             chunks: Iterable[bytes] = opened.snapshot()
             if state["zstd"]:
-                chunks = opened.stored(entry)
+                chunks = ahead(opened.stored(entry))
                 if entry.name.endswith(AGE):
                     chunks = opened.decipher.decrypt(chunks, f"{opened.where}/{entry.name}")
             request = {"do": "receive", "zstd": state["zstd"], "size": entry.raw_size, "sha256": entry.raw_sha256}
@@ -127,8 +129,8 @@ class Volumes:
 
     def make(self) -> None:
         """Let etcd's own tool make the data of the snapshot, on every volume where it is not exchanged yet."""
-        states = dict(zip([each.pod for each in self.members], self.ask(do="look"), strict=True))
-        wanted = [each for each in self.members if not states[each.pod]["aside"]]
+        states = zip(self.members, self.ask(do="look"), strict=True)
+        wanted = [member for member, state in states if not state["aside"]]
         list(parallel.each(self._make, wanted, max(1, len(wanted))))
 
     def swap(self) -> None:
@@ -158,6 +160,8 @@ class Volumes:
 
     def _await(self, member: Member) -> None:
         ref = Ref("v1", "Pod", self._namespace, f"{member.pod}-restore")
+        if ((self._kube.get(ref) or {}).get("status") or {}).get("phase") in (None, "Failed", "Succeeded"):
+            self._create(member)  # it has ended, after a day in which objects were put back
         try:
             wait_for(self._kube, ref, self._timeout, self._progress)
         except WaitError as error:
@@ -193,9 +197,6 @@ class Volumes:
         return answer
 
     def _make(self, member: Member) -> None:
-        if self._ask(member, {"do": "look"})["made"]:
-            # A tool that was cut off leaves this too, and only it knows.
-            self._ask(member, {"do": "clear"})
         container = self._installation.container(workload_of(self._installation), "etcd")
         holder = self._kube.get(Ref("v1", "Pod", self._namespace, f"{member.pod}-restore")) or {}
         node = str(holder.get("spec", {}).get("nodeName", ""))
