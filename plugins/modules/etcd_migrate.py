@@ -18,6 +18,7 @@ description:
   - A run that died is continued by the next one, or undone.
 extends_documentation_fragment:
   - pachops.pachyderm.kube
+  - pachops.pachyderm.migrate
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -40,104 +41,7 @@ options:
     choices: [migrated, copied, paused, undone]
     default: migrated
   source:
-    description: The installation that is moved.
-    type: dict
     required: true
-    suboptions: &side
-      namespace:
-        description: Its namespace.
-        type: str
-        default: pachyderm
-      kubeconfig:
-        description: The kubeconfig of its cluster, where that is not the one of O(kubeconfig).
-        type: path
-        default: ""
-      context:
-        description: The context in that kubeconfig.
-        type: str
-        default: ""
-      path:
-        description: The directory of its objects on this host, with the backend C(local); the node's own by default.
-        type: path
-        default: ""
-      access:
-        description: Replaces what its storage secret says about the way to the bucket, for hosts that need another one.
-        type: dict
-        default: {}
-        suboptions:
-          region:
-            description: The bucket's region.
-            type: str
-            default: ""
-          endpoint:
-            description: Address of the object storage service.
-            type: str
-            default: ""
-          access_key:
-            description: Access key id, for S3.
-            type: str
-            default: ""
-          secret_key:
-            description: Secret access key, for S3.
-            type: str
-            default: ""
-          session_token:
-            description: Session token of temporary credentials, for S3.
-            type: str
-            default: ""
-          credentials_file:
-            description: A Google service account's key file.
-            type: path
-            default: ""
-          ca_file:
-            description: CA certificates to trust instead of the system's.
-            type: path
-            default: ""
-      transport:
-        description:
-          - How its etcd is reached. V(direct) uses the address of its pod, V(port_forward) goes through the API server.
-          - V(auto) takes the direct way where it leads to the same etcd.
-        type: str
-        choices: [auto, direct, port_forward]
-        default: auto
-      etcd:
-        description: How to reach an etcd with TLS, users or an address of its own.
-        type: dict
-        default: {}
-        suboptions:
-          endpoint:
-            description: Its client address, such as V(https://etcd.example:2379).
-            type: str
-            default: ""
-          ca_file:
-            description: CA certificates that its own is checked against.
-            type: path
-            default: ""
-          cert_file:
-            description: The client certificate.
-            type: path
-            default: ""
-          key_file:
-            description: The client certificate's private key.
-            type: path
-            default: ""
-          server_name:
-            description: The name in its certificate, where that is not the address.
-            type: str
-            default: ""
-          user:
-            description: Its user, where authentication is on.
-            type: str
-            default: ""
-          password:
-            description: The user's password.
-            type: str
-            default: ""
-  target:
-    description: Where it is moved to. Not used with O(state=paused).
-    type: dict
-    default: {}
-    suboptions: *side
   cluster_id:
     description: Pachyderm's cluster id of the source. Where it is another one, nothing is moved.
     type: str
@@ -252,45 +156,17 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import (
-    ETCD_ARGUMENT_SPEC,
-    etcd_access_of,
-)
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.engine import (
     Migrator,
     Options,
     Outcome,
     Plan,
-    Side,
     refuse,
 )
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.sides import SIDE, side_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import STORE_ARGUMENT_SPEC, access_of
-
-SIDE = {
-    "namespace": {"type": "str", "default": "pachyderm"},
-    "kubeconfig": {"type": "path", "default": ""},
-    "context": {"type": "str", "default": ""},
-    "path": {"type": "path", "default": ""},
-    "access": STORE_ARGUMENT_SPEC["store_access"],
-    **ETCD_ARGUMENT_SPEC,
-}
-
-
-def side_of(params: dict[str, Any], name: str) -> Side:
-    """Return one of the two installations."""
-    given = params[name]
-    kubeconfig = given["kubeconfig"] or params["kubeconfig"]
-    context = given["context"] or (None if given["kubeconfig"] else params["context"])
-    return Side(
-        connect(kubeconfig, context),
-        given["namespace"],
-        etcd_access_of(given["etcd"], given["transport"]),
-        access_of(given["access"]),
-        given["path"],
-    )
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

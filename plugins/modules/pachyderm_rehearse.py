@@ -8,12 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pachyderm_rehearse
-short_description: Rehearse a restore in an installation that nobody uses
+short_description: Rehearse a restore or a migration in an installation that nobody uses
 version_added: 0.1.0
 description:
   - Deploys a Pachyderm of the backup's version into a namespace of its own, restores the backup into it as
     M(pachops.pachyderm.etcd_restore) does, with the same proof, takes it away again, also after a failure, and leaves a
     record in the store of how long each part took.
+  - With O(source) a migration is rehearsed instead of a restore. Metadata and objects of a running installation are
+    copied as M(pachops.pachyderm.etcd_migrate) does, as of one revision, with the same proof; the source goes on
+    and is only read.
   - The installation that the backup was made of and its bucket are not touched. Objects go into a directory of this
     host, so the cluster has to be one whose only node is this host, such as the local cluster.
   - No worker is started, so no pipeline processes or sends away anything.
@@ -23,6 +26,7 @@ extends_documentation_fragment:
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.backup_store.identities
   - pachops.pachyderm.backup_store.cluster
+  - pachops.pachyderm.migrate.source
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:
@@ -37,6 +41,11 @@ attributes:
     details:
       - Every run is a rehearsal.
 options:
+  store:
+    required: false
+  source:
+    description:
+      - The installation whose migration is rehearsed, instead of a backup in O(store).
   namespace:
     description: Namespace of the rehearsal. It must not exist, or be what a rehearsal that died has left.
     type: str
@@ -83,7 +92,9 @@ options:
     type: str
     default: ""
   workdir:
-    description: A directory with room for twice the unpacked snapshot; the system's for temporary files by default.
+    description:
+      - A directory with room for twice the unpacked snapshot, or with O(source) for the metadata; the system's for
+        temporary files by default.
     type: path
     default: ""
   etcd_timeout:
@@ -108,7 +119,15 @@ EXAMPLES = r"""
     store: s3://acme-backups/pachyderm
   register: rehearsed
 
-- name: Say how long a restore takes
+- name: Rehearse moving the installation in another cluster
+  pachops.pachyderm.pachyderm_rehearse:
+    kubeconfig: /var/lib/pachops/pachops/kubeconfig
+    source:
+      kubeconfig: ~/.kube/old
+      namespace: pachyderm
+  register: rehearsed
+
+- name: Say how long it takes
   ansible.builtin.debug:
     msg: "{{ rehearsed.table }}"
 """
@@ -120,7 +139,10 @@ rehearsal:
   type: dict
   contains:
     backup_id:
-      description: The backup.
+      description: The backup, empty for a migration.
+      type: str
+    source:
+      description: The installation whose migration was rehearsed, empty for a restore.
       type: str
     cluster_id:
       description: Its cluster.
@@ -132,7 +154,7 @@ rehearsal:
       description: Whether everything was proven; false in check mode.
       type: bool
     restore_seconds:
-      description: From the begin of the restore to pachd's last answer.
+      description: From the begin of the restore or migration to pachd's last answer.
       type: float
     stages:
       description: C(name), C(seconds) and C(bytes) of each part.
@@ -160,7 +182,7 @@ rehearsal:
     passed: true
     restore_seconds: 23.4
 record:
-  description: Key of the record in the store, empty in check mode.
+  description: Key of the record in the store, empty in check mode and for a migration.
   returned: success, or where the rehearsal failed
   type: str
   sample: 3f2a9c64d5f04ae2a3d0d0d6f3f0f5aa/rehearsals/20260131T030000Z.json
@@ -187,7 +209,9 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.rehearsal
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import open_set
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options as VerifyOptions
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import KUBE_ARGUMENT_SPEC, Kube, connect
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.engine import Options as MigrateOptions
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.sides import SIDE, side_of
 from ansible_collections.pachops.pachyderm.plugins.module_utils.progress import Progress
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import rehearsal
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.engine import LEVELS, Options
@@ -197,10 +221,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Rehearse, and return the module's result."""
     params = module.params
     kube = connect(params["kubeconfig"], params["context"])
-    store = store_of(params)
-    cluster_id = choose_cluster(store, params["cluster_id"])
-    backup = read_catalogue(store, cluster_id).find(params["backup_id"])
-    opened = open_set(store, cluster_id, backup.id, read_identities(params["identity_files"]))
     wish = rehearsal.Wish(
         params["namespace"],
         params["directory"],
@@ -216,18 +236,44 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         ),
         params["keep"],
     )
+    made = (migration if params["source"] else restore)(module, kube, wish)
+    key = ""
+    if module.check_mode:
+        what = f"A migration of {made.source}" if made.source else f"Backup {made.backup_id}"
+        table = [f"{what} would be rehearsed in namespace {wish.namespace} and {wish.place}."]
+    else:
+        table = made.table()
+        key = record(store_of(params), made) if made.backup_id else ""
+    return {"changed": True, "rehearsal": made.as_dict(), "record": key, "table": table}
+
+
+def restore(module: AnsibleModule, kube: Kube, wish: rehearsal.Wish) -> Rehearsal:
+    """Rehearse a restore, or in check mode say of which backup."""
+    params = module.params
+    store = store_of(params)
+    cluster_id = choose_cluster(store, params["cluster_id"])
+    backup = read_catalogue(store, cluster_id).find(params["backup_id"])
+    opened = open_set(store, cluster_id, backup.id, read_identities(params["identity_files"]))
     if module.check_mode:
         rehearsal.refuse(kube, opened, wish)
-        planned = Rehearsal(cluster_id, backup.id, dt.datetime.now(dt.timezone.utc), False)
-        return {
-            "changed": True,
-            "rehearsal": planned.as_dict(),
-            "record": "",
-            "table": [f"Backup {backup.id} would be rehearsed in namespace {wish.namespace} and {wish.place}."],
-        }
-    made = rehearsal.rehearse(kube, opened, backup.level, wish, progress=Progress())
-    key = record(store, made)
-    return {"changed": True, "rehearsal": made.as_dict(), "record": key, "table": made.table()}
+        return Rehearsal(cluster_id, backup.id, dt.datetime.now(dt.timezone.utc))
+    return rehearsal.rehearse(kube, opened, backup.level, wish, progress=Progress())
+
+
+def migration(module: AnsibleModule, kube: Kube, wish: rehearsal.Wish) -> Rehearsal:
+    """Rehearse a migration, or in check mode say of what."""
+    params = module.params
+    source = side_of(params, "source")
+    options = MigrateOptions(
+        cluster_id=params["cluster_id"],
+        version_skew=params["version_skew"],
+        token=params["token"],
+        workdir=params["workdir"],
+        pachd_timeout=params["pachd_timeout"],
+    )
+    if module.check_mode:
+        return rehearsal.measured(source, kube, wish, options)[1]
+    return rehearsal.rehearse_migration(source, kube, wish, options, progress=Progress())
 
 
 def main() -> None:
@@ -236,6 +282,8 @@ def main() -> None:
         argument_spec={
             **KUBE_ARGUMENT_SPEC,
             **CATALOGUE_ARGUMENT_SPEC,
+            "store": {"type": "str"},
+            "source": {"type": "dict", "options": SIDE},
             "namespace": {"type": "str", "default": "pachyderm-rehearsal"},
             "directory": {"type": "path", "default": ""},
             "backup_id": {"type": "str", "default": "latest-verified"},
@@ -251,6 +299,8 @@ def main() -> None:
             "etcd_timeout": {"type": "int", "default": 300},
             "pachd_timeout": {"type": "int", "default": 600},
         },
+        required_one_of=[["store", "source"]],
+        mutually_exclusive=[["store", "source"]],
         supports_check_mode=True,
     )
     try:

@@ -153,6 +153,30 @@ def test_copying_first_and_going_over_later(api: Movable) -> None:
     check_after(api)
 
 
+def test_a_rehearsal_starts_a_copy_of_one_revision_while_the_source_goes_on(api: Movable, source: EtcdClient) -> None:
+    stages = []
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        stages.append(name)
+        yield
+        if name == "metadata":
+            source.put(ROOT + b"pfs/repos/later", b"")
+
+    before = digest(source)
+    try:
+        outcome = api.migrator().rehearse(stage)
+        assert digest(api.etcd[NEW]) == before == digest(source, outcome.revision)
+        assert digest(source) != before
+    finally:
+        source.delete(ROOT + b"pfs/repos/later")
+    assert stages == ["metadata", "objects", "references", "compare", "start pachd", "ask pachd"]
+    assert api.etcd[NEW].get(JOURNAL) is None
+    assert api.runs(OLD), "the source was paused"
+    assert api.runs(NEW)
+    assert not [ref for ref in api.objects if ref.kind == "Lease"]
+
+
 def refused(api: Movable, words: str, **options: Any) -> None:
     """A migration is refused, by the plan with the same words, and nothing has changed."""
     assert any(words in each for each in api.migrator(**options).plan().problems)

@@ -39,8 +39,9 @@ class Stage:
 class Rehearsal:
     """What came of a rehearsal.
 
-    :param stages: deploying, the restore's own steps, and taking away.
-    :param restore_seconds: from the begin of the restore to pachd's last answer: what a real one would take here.
+    :param backup_id: empty for that of a migration, whose ``source`` is named instead.
+    :param stages: deploying, the steps of the restore or migration, and taking away.
+    :param restore_seconds: from the begin of that to pachd's last answer: what a real one would take here.
     :param proven: what was proven, in words.
     :param error: why it failed, empty where it passed.
     """
@@ -48,7 +49,7 @@ class Rehearsal:
     cluster_id: str
     backup_id: str
     started: dt.datetime
-    passed: bool
+    passed: bool = False
     stages: tuple[Stage, ...] = ()
     restore_seconds: float = 0.0
     proven: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class Rehearsal:
     error: str = ""
     removed: bool = True
     sizes: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as its record has it."""
@@ -64,7 +66,8 @@ class Rehearsal:
     def table(self) -> list[str]:
         """Return it as lines for a person."""
         width = max((len(stage.name) for stage in self.stages), default=0)
-        lines = [f"Rehearsal of backup {self.backup_id}: {'passed' if self.passed else 'FAILED'}"]
+        what = f"a migration of {self.source}" if self.source else f"backup {self.backup_id}"
+        lines = [f"Rehearsal of {what}: {'passed' if self.passed else 'FAILED'}"]
         lines += [
             f"  {stage.name:<{width}}  {stage.seconds:8.1f} s" + (f"  {stage.bytes:>15,} bytes" if stage.bytes else "")
             for stage in self.stages
@@ -72,7 +75,8 @@ class Rehearsal:
         lines += [f"  ✔ {text}" for text in self.proven]
         lines += [f"  ! {text}" for text in self.warnings]
         if self.passed:
-            lines.append(f"  A restore of it takes about {self.restore_seconds:.0f} s here.")
+            what = "Copying and starting it" if self.source else "A restore of it"
+            lines.append(f"  {what} takes about {self.restore_seconds:.0f} s here.")
         if self.error:
             lines.append(f"  ✗ {self.error}")
         if not self.removed:

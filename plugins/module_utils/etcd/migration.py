@@ -386,12 +386,13 @@ class KeyMigration:
 
     # After
 
-    def verify(self) -> RangeDigest:
+    def verify(self, revision: int = 0) -> RangeDigest:
         """Return what both sides hash to.
 
+        :param revision: the source's that is compared; default: its newest.
         :raises MigrationError: when they differ.
         """
-        ours, theirs = digest(self._source), digest(self._target)
+        ours, theirs = digest(self._source, revision), digest(self._target)
         if ours != theirs:
             raise MigrationError(
                 "the copy of the metadata differs from the source",

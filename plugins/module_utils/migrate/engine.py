@@ -162,7 +162,7 @@ class Plan:
 class Outcome:
     """What came of it.
 
-    :param state: ``copied`` (the source still runs), ``migrated``, ``undone`` or ``nothing``.
+    :param state: ``copied`` (the source still runs), ``migrated``, ``rehearsed``, ``undone`` or ``nothing``.
     :param keys: that both sides hold, and ``digest`` what they hash to, after a cut-over.
     :param passes: over the objects.
     :param pause: seconds between the pause of the source and the target's pachd being ready.
@@ -183,6 +183,8 @@ class Outcome:
     way_back: str = ""
 
 
+#: Given the name of a part of the work, returns the context in which that is done.
+Stage = Callable[[str], AbstractContextManager[None]]
 Etcds = Callable[..., AbstractContextManager[tuple[EtcdClient, str]]]
 
 
@@ -222,6 +224,14 @@ class Migrator:
             return Plan(_named(self._source, source), _named(self._target, target), problems=tuple(problems))
         with self._work(source, target) as work:
             return self._plan(source, target, work, problems)
+
+    def measure(self) -> Plan:
+        """Return what the source alone tells of how much moves; nothing is asked of the target."""
+        source, target = self._observed()
+        if source.pachd is None:
+            named = _named(self._source, source), _named(self._target, target)
+            return Plan(*named, problems=tuple(self._problems(source, target)))
+        return self._plan_of(source, target)
 
     def _plan(self, source: Installation, target: Installation, work: _Work, problems: list[str]) -> Plan:
         keys: KeyPlan | None = None
@@ -366,6 +376,39 @@ class Migrator:
             refuse(plan.problems)
             return self._carry_out(plan, source, target, work, check)
 
+    def rehearse(self, stage: Stage, *, lock_wait: float = 0.0) -> Outcome:
+        """Copy what the source holds at one revision, compare, and start the target, while the source goes on.
+
+        For a target that nobody uses and that is taken away again: what the source does next it never learns.
+
+        :param stage: given a name, returns the context in which that part of the work is done.
+        :raises PachopsError: as ``migrate`` does; the source is what it was.
+        """
+        source, target = self._observed()
+        refuse(list(self._problems(source, target)))
+        passes: list[Pass] = []
+        with self._locks(lock_wait) as check, self._work(source, target) as work:
+            plan = self._plan(source, target, work, [])
+            refuse(plan.problems)
+            with stage("metadata"):
+                work.keys.begin()
+                revision = work.keys.copy()
+            with stage("objects"):
+                work.objects_pass(passes)
+                check()
+            with stage("references"):
+                self._check_references(work, work.target.status().revision)
+            with stage("compare"):
+                found = work.keys.verify(revision)
+                work.keys.close()
+            with stage("start pachd"):
+                self._resume_target()
+            with stage("ask pachd"):
+                warnings = self._ask(work, target, revision)
+        return Outcome(
+            "rehearsed", True, plan, found.keys, found.sha256, revision, tuple(passes), warnings=tuple(warnings)
+        )
+
     def pause(self, *, check: bool = False) -> Outcome:
         """Pause the source, for a migration by backup and restore.
 
@@ -447,10 +490,7 @@ class Migrator:
             if not plan.copied:
                 work.keys.close()
         with self._back(work):
-            self._progress.stage("start pachd", plan.target)
-            quiesce.resume(
-                self._target.kube, self._target.namespace, timeout=self._options.pachd_timeout, progress=self._progress
-            )
+            self._resume_target()
             pause = time.monotonic() - begun
             warnings = self._ask(work, target)
         work.objects.close()
@@ -518,6 +558,12 @@ class Migrator:
         self._progress.stage("pause", f"namespace {self._source.namespace}")
         quiesce.pause(self._source.kube, self._source.namespace, OPERATION, progress=self._progress)
 
+    def _resume_target(self) -> None:
+        self._progress.stage("start pachd", f"namespace {self._target.namespace}")
+        quiesce.resume(
+            self._target.kube, self._target.namespace, timeout=self._options.pachd_timeout, progress=self._progress
+        )
+
     @contextmanager
     def _back(self, work: _Work | None = None) -> Iterator[None]:
         """Where the block fails, start the source again; with ``work``, after the target was stopped and emptied."""
@@ -552,10 +598,13 @@ class Migrator:
         if wanted and wanted != target.deployment_id:
             identify(self._target.kube, self._target.namespace, wanted)
 
-    def _ask(self, work: _Work, target: Installation) -> list[str]:
-        """Ask the target's pachd whether it serves what the source held."""
+    def _ask(self, work: _Work, target: Installation, revision: int = 0) -> list[str]:
+        """Ask the target's pachd whether it serves what the source held.
+
+        :param revision: of the source; default: its newest.
+        """
         self._progress.stage("ask pachd", f"namespace {self._target.namespace}")
-        wanted = proof.expected(work.state(work.source))
+        wanted = proof.expected(work.state(work.source, revision))
         version = str(target.settings().get("version") or "")
         deployment_id = observe(self._target.kube, self._target.namespace, NAMESPACED).deployment_id
 

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: BSD-2-Clause
-"""Restoring a backup into an installation that nobody uses, proving it there, and taking it away again.
+"""Restoring or copying into an installation that nobody uses, proving it there, and taking it away again.
 
-Only the backup store is read.  Objects go into a directory of this host, never into a bucket, since two live
-installations on one bucket destroy each other's objects at the first garbage collection.  No worker starts: the
-pipelines would process, and send away, data a second time; their pods need a service account, which the rehearsal's
-namespace lacks.
+Of a restore only the backup store is read, of a migration the source, which goes on.  Objects go into a directory of
+this host, never into a bucket, since two live installations on one bucket destroy each other's objects at the first
+garbage collection.  No worker starts: the pipelines would process, and send away, data a second time; their pods need a
+service account, which the rehearsal's namespace lacks.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ from typing import TYPE_CHECKING, Any
 from ..backup.manifest import SNAPSHOT
 from ..backup.rehearsals import Rehearsal, Stage
 from ..errors import InputError, PachopsError
+from ..installation import NAMESPACED, observe
 from ..kube.client import Ref
+from ..migrate.engine import Migrator, Side
+from ..migrate.engine import Options as MigrateOptions
+from ..migrate.space import metadata_need
 from ..pachd import deployment
 from ..pachd.manifests import INSTALLATION_LABEL, MANAGED_BY, MANAGER, STORAGE_SECRET, WORKER_ACCOUNT
 from ..pachd.settings import Settings
+from ..pachd.versions import DEFAULT_VERSION
 from ..progress import Progress
 from .engine import Options, Outcome, Restorer
 
@@ -42,6 +47,7 @@ _SNAPSHOTS = 3  # of these, decompressed, fit beside the objects: the file, etcd
 _SMALL = {part: {"requests": {"cpu": "50m", "memory": "256M"}} for part in ("pachd", "etcd")}
 
 Restorers = Callable[["Kube", str, Options, Progress], Any]
+Migrators = Callable[[Side, Side, MigrateOptions, Progress], Any]
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,14 @@ def _restorer(kube: Kube, namespace: str, options: Options, progress: Progress) 
     return Restorer(kube, namespace, options, progress=progress)
 
 
+def _migrator(source: Side, target: Side, options: MigrateOptions, progress: Progress) -> Migrator:
+    return Migrator(source, target, options, progress=progress)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
 def rehearse(
     kube: Kube,
     opened: OpenedSet,
@@ -79,7 +93,7 @@ def rehearse(
     *,
     progress: Progress | None = None,
     restorers: Restorers = _restorer,
-    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.timezone.utc),
+    now: Callable[[], dt.datetime] = _now,
 ) -> Rehearsal:
     """Restore a backup, prove it, and take the installation away again, also where something fails.
 
@@ -87,57 +101,138 @@ def rehearse(
     :raises InputError: the namespace or the directory is somebody's, or there is too little space; nothing was made.
     """
     progress = progress or Progress()
-    settings = _settings(opened, wish)
-    refuse(kube, opened, wish)
-    watch = _Watch()
     manifest = opened.manifest
-    figures = {
-        "snapshot": manifest.file(SNAPSHOT).raw_size,
-        "objects": manifest.objects.count,
-        "objects_bytes": manifest.objects.bytes,
-        "keys": manifest.etcd.key_count,
-    }
-    started, error, removed = now(), "", True
-    outcome: Outcome | None = None
-    seconds = 0.0
+    source = manifest.source
+    images = (opened.cluster().get("settings") or {}).get("images")
+    settings = _settings(source.pachyderm_version, images, source.cluster_deployment_id, wish)
+    refuse(kube, opened, wish)
+    snapshot = manifest.file(SNAPSHOT).raw_size
+    made = Rehearsal(
+        manifest.cluster_id,
+        manifest.id,
+        now(),
+        sizes={
+            "snapshot": snapshot,
+            "objects": manifest.objects.count,
+            "objects_bytes": manifest.objects.bytes,
+            "keys": manifest.etcd.key_count,
+        },
+    )
+
+    def restore(watch: _Watch) -> Rehearsal:
+        outcome = restorers(kube, wish.namespace, _options(wish), progress).restore(opened, level)
+        watch.stages += _steps(outcome, snapshot)
+        return dataclasses.replace(made, proven=_proven(opened, outcome, level), warnings=outcome.warnings)
+
+    return _rehearsed(kube, wish, settings, made, restore, progress)
+
+
+def rehearse_migration(
+    source: Side,
+    kube: Kube,
+    wish: Wish,
+    options: MigrateOptions,
+    *,
+    progress: Progress | None = None,
+    migrators: Migrators = _migrator,
+    now: Callable[[], dt.datetime] = _now,
+) -> Rehearsal:
+    """Copy an installation that goes on, prove the copy, and take it away again, also where something fails.
+
+    :param kube: the cluster of the rehearsal.
+    :raises InputError: as for :func:`rehearse`, or there is nothing to copy.
+    """
+    progress = progress or Progress()
+    migrator, made = measured(source, kube, wish, options, progress=progress, migrators=migrators, now=now)
+    seen = observe(source.kube, source.namespace, NAMESPACED)
+    shown = seen.settings()
+    settings = _settings(str(shown.get("version") or DEFAULT_VERSION), shown.get("images"), seen.deployment_id, wish)
+
+    def migrate(watch: _Watch) -> Rehearsal:
+        outcome = migrator.rehearse(watch.stage)
+        proven = (
+            f"etcd: {outcome.keys} keys of the source's revision {outcome.revision}, with the same hash on both sides",
+            f"{made.sizes['objects']} objects, and all that the metadata reach, before pachd's first start",
+            f"pachd: cluster {made.cluster_id}, a file of every repo that has one, and the state of every pipeline",
+        )
+        return dataclasses.replace(made, proven=proven, warnings=outcome.warnings)
+
+    return _rehearsed(kube, wish, settings, made, migrate, progress)
+
+
+def measured(
+    source: Side,
+    kube: Kube,
+    wish: Wish,
+    options: MigrateOptions,
+    *,
+    progress: Progress | None = None,
+    migrators: Migrators = _migrator,
+    now: Callable[[], dt.datetime] = _now,
+) -> tuple[Migrator, Rehearsal]:
+    """Return what migrates, and a rehearsal of it that has not been made yet; nothing is written.
+
+    :raises InputError: as for :func:`rehearse_migration`.
+    """
+    target = Side(kube, wish.namespace, path=str(wish.place / "pachd"))
+    migrator: Migrator = migrators(source, target, options, progress or Progress())
+    plan = migrator.measure()
+    if plan.keys is None or plan.objects is None:
+        raise InputError("the rehearsal is not begun", why="; ".join(plan.problems), fix="Nothing was changed.")
+    refuse_place(kube, wish, plan.objects.size + metadata_need(plan.keys))
+    sizes = {"objects": plan.objects.count, "objects_bytes": plan.objects.size, "keys": plan.keys.keys}
+    return migrator, Rehearsal(plan.cluster_id, "", now(), sizes=sizes, source=plan.source)
+
+
+def _rehearsed(
+    kube: Kube,
+    wish: Wish,
+    settings: Settings,
+    made: Rehearsal,
+    work: Callable[[_Watch], Rehearsal],
+    progress: Progress,
+) -> Rehearsal:
+    """Do the work in an installation that is deployed for it and taken away again; return it with what was measured."""
+    watch = _Watch()
+    error, removed, seconds = "", not wish.keep, 0.0
     try:
         with watch.stage("what an earlier rehearsal left"):
             _remove(kube, wish, progress)
         with watch.stage("deploy"):
-            _deploy(kube, settings, wish, manifest.source.cluster_deployment_id, progress)
+            _deploy(kube, settings, wish, progress)
         begun = time.monotonic()
-        outcome = restorers(kube, wish.namespace, _options(wish), progress).restore(opened, level)
+        made = work(watch)
         seconds = time.monotonic() - begun
     except PachopsError as refusal:
         error = str(refusal)
     finally:
-        if outcome is not None:
-            watch.add(_steps(outcome, figures["snapshot"]))
-        if wish.keep:
-            removed = False
-        else:
+        if not wish.keep:
             with suppress(PachopsError, OSError), watch.stage("take away"):
                 removed = False
                 _remove(kube, wish, progress)
                 removed = True
-    proven = _proven(opened, outcome, level) if outcome is not None else ()
-    return Rehearsal(
-        manifest.cluster_id,
-        manifest.id,
-        started,
-        not error,
-        tuple(watch.stages),
-        round(seconds, 1),
-        proven,
-        outcome.warnings if outcome else (),
-        error,
-        removed,
-        figures,
+    return dataclasses.replace(
+        made,
+        passed=not error,
+        stages=tuple(watch.stages),
+        restore_seconds=round(seconds, 1),
+        error=error,
+        removed=removed,
     )
 
 
 def refuse(kube: Kube, opened: OpenedSet, wish: Wish) -> None:
     """:raises InputError: when the namespace or the directory is somebody's, or there is too little space."""
+    manifest = opened.manifest
+    refuse_place(kube, wish, manifest.objects.bytes + _SNAPSHOTS * manifest.file(SNAPSHOT).raw_size)
+
+
+def refuse_place(kube: Kube, wish: Wish, needed: int) -> None:
+    """Return where namespace and directory may be used.
+
+    :param needed: bytes of the directory.
+    :raises InputError: one is somebody's, or there is too little space.
+    """
     reasons = []
     namespace = kube.get(Ref("v1", "Namespace", None, wish.namespace))
     if namespace is not None and not _marked(namespace):
@@ -147,12 +242,10 @@ def refuse(kube: Kube, opened: OpenedSet, wish: Wish) -> None:
         reasons.append(f"the directory {place} holds something that no rehearsal put there")
     if len(place.parts) < 3:
         reasons.append(f"the directory {place} is too close to the root")
-    manifest = opened.manifest
-    needed = manifest.objects.bytes + _SNAPSHOTS * manifest.file(SNAPSHOT).raw_size
     above = next((parent for parent in (place, *place.parents) if parent.exists()), Path("/"))
     free = shutil.disk_usage(above).free
     if free < needed:
-        reasons.append(f"{above} has {free:,} bytes free, and the backup needs {needed:,}")
+        reasons.append(f"{above} has {free:,} bytes free, and {needed:,} are needed")
     if reasons:
         raise InputError(
             "the rehearsal is not begun",
@@ -162,22 +255,20 @@ def refuse(kube: Kube, opened: OpenedSet, wish: Wish) -> None:
         )
 
 
-def _settings(opened: OpenedSet, wish: Wish) -> Settings:
-    """Return the settings of the rehearsal's installation: the backup's versions, on a directory of this host."""
-    source = opened.manifest.source
-    images = dict((opened.cluster().get("settings") or {}).get("images") or {})
+def _settings(version: str, images: Mapping[str, str] | None, deployment_id: str, wish: Wish) -> Settings:
+    """Return the settings of the rehearsal's installation: the same versions, on a directory of this host."""
     given = dict(wish.settings)
-    images |= {part: image for part, image in (given.pop("images", None) or {}).items() if image}
+    wanted = {**(images or {}), **{part: image for part, image in (given.pop("images", None) or {}).items() if image}}
     return Settings.parse(
         {
             "resources": _SMALL,
-            "version": source.pachyderm_version,
+            "version": version,
             **given,
-            "images": {part: image for part, image in images.items() if image},
+            "images": {part: image for part, image in wanted.items() if image},
             "namespace": wish.namespace,
             "backend": "local",
             "host_path": str(wish.place),
-            "cluster_deployment_id": source.cluster_deployment_id,
+            "cluster_deployment_id": deployment_id,
             "dash": False,
         }
     )
@@ -187,10 +278,10 @@ def _options(wish: Wish) -> Options:
     return dataclasses.replace(wish.restore, path=str(wish.place / "pachd"), access=None)
 
 
-def _deploy(kube: Kube, settings: Settings, wish: Wish, deployment_id: str, progress: Progress) -> None:
+def _deploy(kube: Kube, settings: Settings, wish: Wish, progress: Progress) -> None:
     place = wish.place
     (place / "pachd").mkdir(parents=True, exist_ok=True)
-    (place / MARKER).write_text(f"{deployment_id}\n", encoding="utf-8")
+    (place / MARKER).write_text(f"{settings.cluster_deployment_id}\n", encoding="utf-8")
     labels = {MANAGED_BY: MANAGER, INSTALLATION_LABEL: wish.namespace, REHEARSAL_LABEL: "true"}
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": wish.namespace, "labels": labels}})
     secret = Ref("v1", "Secret", wish.namespace, STORAGE_SECRET)
@@ -252,9 +343,6 @@ def _proven(opened: OpenedSet, outcome: Outcome, level: str) -> tuple[str, ...]:
 class _Watch:
     def __init__(self) -> None:
         self.stages: list[Stage] = []
-
-    def add(self, stages: list[Stage]) -> None:
-        self.stages += stages
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import MigrationError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate import sides
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.engine import Migrator, Outcome, Plan
 from ansible_collections.pachops.pachyderm.plugins.modules import etcd_migrate
 
@@ -18,7 +19,7 @@ PLAN = Plan("old (local)", "new (aws)", "c1")
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(etcd_migrate, "connect", lambda *_arguments: None)
+    monkeypatch.setattr(sides, "connect", lambda *_arguments: None)
 
 
 def test_check_mode_returns_the_same_keys_and_only_plans(
