@@ -8,6 +8,7 @@ ansible-test's validate-modules compares options with the argument spec; these t
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -134,10 +135,9 @@ def test_examples_use_known_options(module: str) -> None:
 def fragment_options(name: str) -> dict[str, Any]:
     """Return the options of one of this collection's documentation fragments."""
     _namespace, _collection, fragment, *part = name.split(".")
-    tree = ast.parse((ROOT / "plugins" / "doc_fragments" / f"{fragment}.py").read_text(encoding="utf-8"))
-    wanted = (part or ["DOCUMENTATION"])[0].upper()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == wanted for t in node.targets):
-            found: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value)).get("options") or {}
-            return found
+    made = runpy.run_path(str(ROOT / "plugins" / "doc_fragments" / f"{fragment}.py"))["ModuleDocFragment"]
+    text = getattr(made, (part or ["DOCUMENTATION"])[0].upper(), None)
+    if text:
+        found: dict[str, Any] = yaml.safe_load(text).get("options") or {}
+        return found
     pytest.fail(f"no documentation fragment {name}")
