@@ -44,25 +44,24 @@ LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
 # This one brings up a cluster of its own.
 SCENARIOS_APART = ("local_cluster",)
-# This one kills the API server once.
-SCENARIOS_ALONE = ("client",)
 # Before the queues: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
 # How many commands use the cluster at once.
 SIDE_BY_SIDE = 3
 # Their order: first what bears nothing beside it, then the longest.
 FIRST = (
-    "pytest operations",
-    "molecule client",
+    "pytest kills",
     "molecule local_cluster",
-    "molecule migrate",
     "molecule disaster",
-    "molecule deploy_aws",
-    "pytest cluster",
-    "molecule deploy_gcp",
+    "molecule migrate",
     "molecule backup_restore",
+    "molecule deploy_aws",
+    "molecule client",
+    "molecule deploy_local",
+    "molecule deploy_gcp",
+    "pytest cluster",
 )
-OPERATIONS = "tests/e2e/test_operations.py"
+KILLS, OPERATIONS = "tests/e2e/test_kills.py", "tests/e2e/test_operations.py"
 IN_TWO = ("-n", "2", "--dist", "worksteal")
 MEASURED = ("unit", "servers", "cluster")
 # Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
@@ -180,7 +179,6 @@ def scenario(name: str) -> Command:
         f"molecule {name}",
         (str(BIN / "molecule"), "test", "--scenario-name", name),
         cluster=True,
-        alone=name in SCENARIOS_ALONE,
         apart=name in SCENARIOS_APART,
     )
 
@@ -229,9 +227,9 @@ def stages() -> dict[str, list[Command]]:
             replace(pytest("conformance", "tests/conformance", cluster=True), takes="image"),
         ],
         "e2e": [
-            # It kills etcd and the kubelet.
-            pytest("operations", OPERATIONS, cluster=True, alone=True),
-            pytest("e2e", "tests/e2e", f"--ignore={OPERATIONS}", cluster=True),
+            pytest("kills", KILLS, cluster=True, alone=True),
+            pytest("operations", OPERATIONS, cluster=True),
+            pytest("e2e", "tests/e2e", f"--ignore={KILLS}", f"--ignore={OPERATIONS}", cluster=True),
             *map(scenario, scenarios()),
         ],
     }
@@ -328,6 +326,8 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
+    if log and command.cluster:
+        environment["PACHOPS_CLUSTER_SHARED"] = "1"
     if (command.cluster and stage not in BEFORE) or stage == "integration":
         environment["ANSIBLE_CALLBACK_PLUGINS"] = str(KEEPING)
     if command.coverage:

@@ -178,7 +178,7 @@ def test_a_lane_helps_with_what_is_left(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_kills_parts_of_the_cluster_is_alone_with_it() -> None:
     known = {command.name: command for commands in run.stages().values() for command in commands}
-    assert {name for name, command in known.items() if command.alone} == {"pytest operations", "molecule client"}
+    assert {name for name, command in known.items() if command.alone} == {"pytest kills"}
     assert {name for name in run.FIRST if name not in known} == set()
 
 
