@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import EtcdState
@@ -115,9 +116,21 @@ def exchange(content: bytes, version: str, found: list[members.Member]) -> None:
         volume = agent.Volume(each.root, RESTORE)
         volume.root.mkdir(exist_ok=True)
         volume.receive([content], len(content), hashlib.sha256(content).hexdigest())
-        command = [restorer(version), *each.restore_arguments(RESTORE)]
-        done = subprocess.run(command, env={"ETCDCTL_API": "3"}, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        tool, arguments = Path(restorer(version)), each.restore_arguments(RESTORE)
+        if tool.name == "etcdutl":
+            # As the agent does where its own image has this.
+            with mock.patch.dict(os.environ, {"PATH": str(tool.parent)}):
+                agent._etcdutl.cache_clear()
+                assert volume.look()["etcdutl"].startswith(version)
+                volume.make(arguments)
+                with pytest.raises(agent.Refused, match="bad flag"):
+                    volume.make([*arguments, "--bad flag"])
+                volume.make(arguments)
+        else:
+            done = subprocess.run(
+                [tool, *arguments], env={"ETCDCTL_API": "3"}, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
         volume.swap()
 
 

@@ -3,8 +3,9 @@
 """What runs beside a member's volume: it receives the snapshot, and moves data directories by renaming them.
 
 Its source is handed to ``python3 -c`` in a pod that mounts the volume, so it is always as new as what talks to it, and
-it needs nothing but the standard library (and zstandard for a shorter way, if the image has it).  Its only port is on
-the pod's loopback, which a port-forward reaches and no other pod.  A volume looks like this while a restore is kept::
+it needs nothing but the standard library (and zstandard for a shorter way, and etcdutl, if the image has them).  Its
+only port is on the pod's loopback, which a port-forward reaches and no other pod.  A volume looks like this while a
+restore is kept::
 
     member/                     what etcd runs on
     pachops-restore-<id>/
@@ -19,12 +20,15 @@ Every step is one rename, and what there is tells which steps were done; so each
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,6 +71,7 @@ class Volume:
             ),
             "free": usage.f_bavail * usage.f_frsize,
             "zstd": _zstandard() is not None,
+            "etcdutl": _etcdutl(),
         }
 
     def receive(self, chunks: Iterable[bytes], size: int, sha256: str) -> None:
@@ -91,6 +96,13 @@ class Volume:
             raise
         part.rename(self.snapshot)
         _sync(self.work)
+
+    def make(self, arguments: Sequence[str]) -> None:
+        """Let this image's own etcdutl make the data of the snapshot."""
+        _remove(self.new)
+        done = _run(["etcdutl", *arguments])
+        if done.returncode:
+            raise Refused(" ".join(done.stdout.split())[-500:] or "etcdutl ended without a word")
 
     def swap(self) -> None:
         """Set aside what is there, and put what was made in its place."""
@@ -181,6 +193,21 @@ def _sync(*directories: Path) -> None:
             os.close(descriptor)
 
 
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+    )
+
+
+@functools.lru_cache
+def _etcdutl() -> str:
+    """Return the version of this image's etcdutl, empty where there is none."""
+    if shutil.which("etcdutl") is None:
+        return ""
+    found = re.search(r"etcdutl version: *v?([0-9.]+)", _run(["etcdutl", "version"]).stdout)
+    return found[1] if found else ""
+
+
 def _zstandard() -> Any:
     try:
         import zstandard
@@ -221,6 +248,8 @@ def answer(request: dict[str, Any], stream: BinaryIO, root: str) -> dict[str, An
         volume.receive(_decompressed(chunks) if request["zstd"] else chunks, request["size"], request["sha256"])
     elif do in ("swap", "undo"):
         getattr(volume, do)()
+    elif do == "make":
+        volume.make(request["arguments"])
     elif do == "drop":
         volume.drop(request["ids"])
     elif do != "look":

@@ -168,12 +168,18 @@ def tools(container: Mapping[str, Any]) -> list[str]:
 
     ``etcdutl snapshot restore`` since 3.5, ``etcdctl snapshot restore`` until 3.5 (CHANGELOG-3.6 of etcd).
     """
-    match = _VERSION.search(str(container.get("image", "")))
-    old = bool(match) and (int(match[1]), int(match[2])) < (3, 5) if match else False
+    release = release_of(container)
+    old = bool(release) and release < (3, 5)
     command = str((container.get("command") or ["etcd"])[0])
     beside = command[: -len("etcd")] if command.endswith("/etcd") else ""
     names = ["etcdctl", "etcdutl"] if old else ["etcdutl", "etcdctl"]
     return [beside + each for each in names]
+
+
+def release_of(container: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the minor release of etcd that its image's tag tells, such as (3, 5); nothing where it tells none."""
+    match = _VERSION.search(str(container.get("image", "")))
+    return (int(match[1]), int(match[2])) if match else ()
 
 
 def agent_pod(installation: Installation, member: Member, restore_id: str, image: str) -> Object:

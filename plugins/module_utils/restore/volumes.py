@@ -23,7 +23,7 @@ from ..pachd.manifests import MANAGED_BY, MANAGER
 from ..progress import Progress
 from ..stores import parallel
 from . import agent
-from .members import RESTORE_LABEL, Member, agent_pod, tool_pod, tools, workload_of
+from .members import RESTORE_LABEL, Member, agent_pod, release_of, tool_pod, tools, workload_of
 
 if TYPE_CHECKING:
     from ..kube.client import Kube, Object
@@ -130,8 +130,8 @@ class Volumes:
     def make(self) -> None:
         """Let etcd's own tool make the data of the snapshot, on every volume where it is not exchanged yet."""
         states = zip(self.members, self.ask(do="look"), strict=True)
-        wanted = [member for member, state in states if not state["aside"]]
-        list(parallel.each(self._make, wanted, max(1, len(wanted))))
+        wanted = [(member, state) for member, state in states if not state["aside"]]
+        list(parallel.each(lambda each: self._make(*each), wanted, max(1, len(wanted))))
 
     def swap(self) -> None:
         """Set aside what is there and put the new data in its place."""
@@ -196,8 +196,12 @@ class Volumes:
             raise BackupError(f"cannot {request['do']} on etcd's volume", where=member.place, why=answer["refused"])
         return answer
 
-    def _make(self, member: Member) -> None:
+    def _make(self, member: Member, state: Answer) -> None:
         container = self._installation.container(workload_of(self._installation), "etcd")
+        if state["etcdutl"] and tuple(map(int, state["etcdutl"].split(".")[:2])) == release_of(container):
+            # Of the release that will read it, and there already: a pod of etcd's image has to start first.
+            self._ask(member, {"do": "make", "arguments": member.restore_arguments(self._id)})
+            return
         holder = self._kube.get(Ref("v1", "Pod", self._namespace, f"{member.pod}-restore")) or {}
         node = str(holder.get("spec", {}).get("nodeName", ""))
         said = []

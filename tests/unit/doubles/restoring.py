@@ -15,7 +15,7 @@ import functools
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,11 @@ class RestoringApi(MortalApi):
             state = {"terminated": {"reason": "StartError", "message": f"{command[0]}: not found", "exitCode": 128}}
             pod["status"] = {"phase": "Failed", "containerStatuses": [{"name": "restore", "state": state}]}
             return
+        self.make(command, member)
+        pod["status"] = {"phase": "Succeeded"}
+
+    def make(self, command: Sequence[str], member: str = "etcd-0") -> None:
+        """Do what etcd's own tool does, with what stands for data here."""
         options = dict(each[2:].split("=", 1) for each in command if each.startswith("--") and "=" in each)
         volume = str(self.volume(member))
         here = {
@@ -147,7 +152,6 @@ class RestoringApi(MortalApi):
         assert options["name"] == member
         (here["data-dir"] / "member").mkdir(parents=True)
         shutil.copy(here["snapshot"], here["data-dir"] / "member" / "db")
-        pod["status"] = {"phase": "Succeeded"}
 
 
 class RestoringKube(Kube):

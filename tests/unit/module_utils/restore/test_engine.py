@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import functools
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import (
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
-from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import engine, volumes
+from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent, engine, volumes
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.engine import Options, Restorer
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
@@ -72,6 +73,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "_PATIENCE", 0.5)
+    monkeypatch.setattr(agent, "_etcdutl", lambda: "")
 
 
 def installed(directory: Path, data: bytes = MINE, **options: Any) -> RestoringApi:
@@ -438,6 +440,39 @@ def test_three_members_are_made_of_one_file(tmp_path: Path, backup: OpenedSet, b
         assert api.data(member) == content(backup)
     restorer(api).undo()
     assert [api.data(f"etcd-{number}") for number in range(3)] == [b"empty"] * 3
+
+
+@pytest.mark.parametrize(("version", "pods"), [("3.5.99", 0), ("3.6.1", 1)])
+def test_the_pods_own_image_makes_the_data_where_it_has_the_tool_of_that_release(
+    tmp_path: Path, backup: OpenedSet, bucket: Path, monkeypatch: pytest.MonkeyPatch, version: str, pods: int
+) -> None:
+    api = installed(tmp_path, images={"etcd": "registry.example:5000/etcd:v3.5.21"})
+    put_all(api, bucket)
+
+    def run(command: list[str]) -> Any:
+        api.make(command)
+        return subprocess.CompletedProcess(command, 0, "")
+
+    monkeypatch.setattr(agent, "_etcdutl", lambda: version)
+    monkeypatch.setattr(agent, "_run", run)
+    restorer(api).restore(backup)
+    check_runs(api, content(backup))
+    assert api.started.count("etcd-0-restore-data") == pods
+
+
+def test_pods_that_end_while_objects_are_put_back_are_made_again(tmp_path: Path, backup: OpenedSet) -> None:
+    api = installed(tmp_path)
+    put_back = engine.put.put_back
+
+    def long(*arguments: Any, **options: Any) -> Any:
+        api.stored(Ref("v1", "Pod", NAMESPACE, "etcd-0-restore"))["status"] = {"phase": "Failed"}
+        return put_back(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.put, "put_back", long)
+        restorer(api).restore(backup)
+    check_runs(api, content(backup))
+    assert api.started.count("etcd-0-restore") == 2
 
 
 def test_two_at_once(tmp_path: Path, backup: OpenedSet) -> None:
