@@ -35,7 +35,7 @@ from ..replacing import replacing
 
 # The program and all that it imports.  Its package has a name of its own, so that it never meets the collection's.
 PACKAGE = "pachops_port_forward"
-_MODULES = ("apply", "client", "forwarder", "kinds", "kubeconfig", "portforward", "transport")
+_MODULES = ("apply", "client", "forwarder", "kinds", "kubeconfig", "portforward", "streams", "transport")
 PROGRAM = ("errors.py", *(f"kube/{name}.py" for name in _MODULES))
 LIBRARIES = ("grpc", "urllib3", "websocket", "yaml")
 LOG = "forward.log"
