@@ -74,6 +74,9 @@ TOLD = re.compile(r"(=== |    /|--- |unchanged since|SKIPPED )")
 LONGEST = 2400
 # Has Ansible keep its packed modules, except in the quickstart, which is timed as users have it.
 KEEPING = ROOT / "tests" / "ansible" / "callback"
+# Tells tests that others use the cluster and both cores meanwhile: nothing may be killed that others need, and no limit of
+# seconds tells anything.
+SHARED = "PACHOPS_CLUSTER_SHARED"
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
 OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
@@ -212,6 +215,7 @@ def stages() -> dict[str, list[Command]]:
             Command("make quickstart", ("make", "quickstart"), cluster=True),
             # Everything is there already: nothing may be built or rolled out again.
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
+            Command("make deploy, again", ("make", "deploy"), cluster=True, limit=20),
         ],
         "integration": [
             pytest("servers", "tests/integration", "--servers", *IN_TWO, coverage=True, pure=True),
@@ -326,8 +330,8 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
-    if log and command.cluster:
-        environment["PACHOPS_CLUSTER_SHARED"] = "1"
+    if log and command.cluster and not command.alone:
+        environment[SHARED] = "1"
     if (command.cluster and stage not in BEFORE) or stage == "integration":
         environment["ANSIBLE_CALLBACK_PLUGINS"] = str(KEEPING)
     if command.coverage:
