@@ -8,8 +8,10 @@ Usage: python3 tests/run.py [stage ...]   without a stage: all, which is what `m
 A stage is done by one or more commands; the commands of one stage all run.  Where a command writes a JUnit report its
 tests are counted one by one, any other command counts as one test.  Without a stage named, two queues are worked off
 side by side once the cluster is up: what needs the cluster, which mostly waits and of which three run at once; and what
-needs only the checkout, with the time that the others leave.  The output of each command is then printed when it ends,
-and kept in .cache/logs.
+needs only the checkout, with the time that the others leave.  The output of each command is then kept in .cache/logs, and
+printed when it failed; of one that passed the reasons of skipped tests are.  What failed beside others is run once more
+when nothing else runs: if it passes then, it fails under load only, which the table and the last line say and which is to
+be mended like any failure, but does not fail the run.
 
 What is a pure function of the checkout is not run again while nothing that it depends on has changed (see verdicts.py):
 gates, unit tests, and those integration tests that start all that they talk to.  PACHOPS_GATES=fresh runs them all the
@@ -42,31 +44,32 @@ LOGS = ROOT / ".cache" / "logs"
 COVERAGE = ROOT / ".cache" / "coverage"
 # This one brings up a cluster of its own.
 SCENARIOS_APART = ("local_cluster",)
-# This one kills the API server once.
-SCENARIOS_ALONE = ("client",)
 # Before the queues: what they need, and the builds that take both cores.  After them: what needs the results of both.
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
 # How many commands use the cluster at once.
 SIDE_BY_SIDE = 3
 # Their order: first what bears nothing beside it, then the longest.
 FIRST = (
-    "pytest operations",
-    "molecule client",
+    "pytest kills",
     "molecule local_cluster",
-    "molecule migrate",
     "molecule disaster",
-    "molecule deploy_aws",
-    "pytest cluster",
-    "molecule deploy_gcp",
+    "molecule migrate",
     "molecule backup_restore",
+    "molecule deploy_aws",
+    "molecule client",
+    "molecule deploy_local",
+    "molecule deploy_gcp",
+    "pytest cluster",
 )
-OPERATIONS = "tests/e2e/test_operations.py"
+KILLS, OPERATIONS = "tests/e2e/test_kills.py", "tests/e2e/test_operations.py"
 IN_TWO = ("-n", "2", "--dist", "worksteal")
 MEASURED = ("unit", "servers", "cluster")
 # Seconds between two lines that say what runs, and how many lines of a failure the end repeats.
 HEARTBEAT = 60
 REPEATED = 15
 TELLING = re.compile(r"\s*(fatal: |failed: |\[ERROR\]|E  |FAILED |ERROR +\S+\.py|It (ended|did not)|\S*[Ee]rror: )")
+# Of what passed: this program's own lines, and what was skipped and why.
+TOLD = re.compile(r"(=== |    /|--- |unchanged since|SKIPPED )")
 # Seconds after which a command is ended: nothing may keep CI waiting for ever.
 LONGEST = 2400
 # Has Ansible keep its packed modules, except in the quickstart, which is timed as users have it.
@@ -131,12 +134,15 @@ class Outcome:
     cpu: float = 0.0
     log: Path | None = None
     unchanged: bool = False
+    before: Outcome | None = None
 
     @property
     def verdict(self) -> str:
         """A word or two for the table."""
         if self.failed:
             return "FAILED"
+        if self.before:
+            return "ok (UNDER LOAD IT FAILED)"
         return "ok (unchanged)" if self.unchanged else "ok"
 
 
@@ -173,7 +179,6 @@ def scenario(name: str) -> Command:
         f"molecule {name}",
         (str(BIN / "molecule"), "test", "--scenario-name", name),
         cluster=True,
-        alone=name in SCENARIOS_ALONE,
         apart=name in SCENARIOS_APART,
     )
 
@@ -222,9 +227,9 @@ def stages() -> dict[str, list[Command]]:
             replace(pytest("conformance", "tests/conformance", cluster=True), takes="image"),
         ],
         "e2e": [
-            # It kills etcd and the kubelet.
-            pytest("operations", OPERATIONS, cluster=True, alone=True),
-            pytest("e2e", "tests/e2e", f"--ignore={OPERATIONS}", cluster=True),
+            pytest("kills", KILLS, cluster=True, alone=True),
+            pytest("operations", OPERATIONS, cluster=True),
+            pytest("e2e", "tests/e2e", f"--ignore={KILLS}", f"--ignore={OPERATIONS}", cluster=True),
             *map(scenario, scenarios()),
         ],
     }
@@ -321,6 +326,8 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
+    if log and command.cluster:
+        environment["PACHOPS_CLUSTER_SHARED"] = "1"
     if (command.cluster and stage not in BEFORE) or stage == "integration":
         environment["ANSIBLE_CALLBACK_PLUGINS"] = str(KEEPING)
     if command.coverage:
@@ -396,13 +403,13 @@ class Lanes:
         return None
 
     def _one(self, stage: str, command: Command) -> Outcome:
-        log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}.log"
-        log.write_bytes(b"")
+        log = log_of(stage, command)
         self._running[command.name] = time.monotonic()
         outcome = run(stage, command, log)
         del self._running[command.name]
+        text = log.read_text(encoding="utf-8", errors="replace")
         with self._printing:
-            sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
+            sys.stdout.write(text if outcome.failed else brief(text))
             sys.stdout.flush()
         return outcome
 
@@ -412,6 +419,29 @@ class Lanes:
             names = ", ".join(f"{name} for {now - since:.0f} s" for name, since in list(self._running.items()))
             with self._printing:
                 say(f"... running: {names}")
+
+
+def log_of(stage: str, command: Command, ending: str = "") -> Path:
+    """Return the empty file that is to get the output of a command."""
+    log = LOGS / f"{stage}-{re.sub(r'[^a-z0-9]+', '-', command.name.lower())}{ending}.log"
+    log.write_bytes(b"")
+    return log
+
+
+def brief(log: str) -> str:
+    """Return what is worth printing of a passed command's output: this program's own lines, and what was skipped."""
+    return "".join(line for line in log.splitlines(keepends=True) if TOLD.match(line))
+
+
+def once_more(outcome: Outcome) -> Outcome:
+    """Run a command that failed beside others once more, alone; the log of the first time stays."""
+    if not outcome.failed or _stopping.is_set():
+        return outcome
+    log = log_of(outcome.stage, outcome.command, "-again")
+    say(f"... {outcome.command.name} failed beside others; running it alone")
+    again = run(outcome.stage, outcome.command, log)
+    print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
+    return replace(again, before=outcome)
 
 
 def selected(names: list[str]) -> Iterator[tuple[str, Command]]:
@@ -436,11 +466,14 @@ def summary(outcomes: list[Outcome], seconds: float | None = None) -> int:
     total = sum(outcome.seconds for outcome in outcomes) if seconds is None else seconds
     print(f"{'total':<12} {'':<28} {clock(total):>7} {clock(sum(outcome.cpu for outcome in outcomes)):>7}")
     for outcome in outcomes:
-        if outcome.failed and outcome.log:
-            print(f"\n{outcome.command.name} failed ({outcome.log.relative_to(ROOT)} has all of it):")
-            print("\n".join(telling(outcome.log.read_text(encoding="utf-8", errors="replace"))))
+        for each in filter(None, (outcome.before, outcome)):
+            if each.failed and each.log:
+                print(f"\n{each.command.name} failed ({each.log.relative_to(ROOT)} has all of it):")
+                print("\n".join(telling(each.log.read_text(encoding="utf-8", errors="replace"))))
     passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
-    print(f"\ntests: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    shaky = [outcome.command.name for outcome in outcomes if outcome.before and not outcome.failed]
+    told = f"; only when run alone: {', '.join(shaky)}" if shaky else ""
+    print(f"\ntests: {passed} passed, {failed} failed, {skipped} skipped{told}", flush=True)
     return 1 if failed else 0
 
 
@@ -481,7 +514,7 @@ def everything() -> list[Outcome]:
         outcomes += [run(stage, command) for command in known[stage]]
         if stage == "setup" and outcomes[-1].failed:
             return outcomes
-    outcomes += Lanes().run(*lanes())
+    outcomes += [once_more(outcome) for outcome in Lanes().run(*lanes())]
     return [*outcomes, *(run(stage, command) for stage in AFTER for command in known[stage])]
 
 

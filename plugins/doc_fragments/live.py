@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.live[.etcd])."""
+    """Fragment for C(extends_documentation_fragment: pachops.pachyderm.live[.metadata])."""
 
     DOCUMENTATION = r"""
 options:
@@ -51,7 +51,7 @@ options:
         default: ""
 """
 
-    ETCD = r"""
+    METADATA = r"""
 options:
   transport:
     description:

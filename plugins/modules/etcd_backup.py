@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.backup_store
   - pachops.pachyderm.live
-  - pachops.pachyderm.live.etcd
+  - pachops.pachyderm.live.metadata
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:

@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
   - pachops.pachyderm.backup_store.identities
-  - pachops.pachyderm.live.etcd
+  - pachops.pachyderm.live.metadata
 notes:
   - O(etcd) is used before and after the restore. Users and passwords of etcd are part of its data; where the backup is
     of an etcd with users, these are theirs.

@@ -22,7 +22,7 @@ description:
 extends_documentation_fragment:
   - pachops.pachyderm.pachd
   - pachops.pachyderm.live
-  - pachops.pachyderm.live.etcd
+  - pachops.pachyderm.live.metadata
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:

@@ -18,7 +18,7 @@ extends_documentation_fragment:
   - pachops.pachyderm.kube
   - pachops.pachyderm.kube.namespace
   - pachops.pachyderm.live
-  - pachops.pachyderm.live.etcd
+  - pachops.pachyderm.live.metadata
   - pachops.pachyderm.attributes
   - pachops.pachyderm.attributes.action_group
 attributes:

@@ -1,17 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The pachops.pachyderm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two installations side by side, looked at, broken, repaired, killed, removed and brought back."""
+"""Two installations side by side, looked at, broken, repaired, removed and brought back."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.files import local
 from e2e.harness import ROOT, Cluster
@@ -110,42 +106,6 @@ def test_doctor_names_every_planted_fault_and_deploy_mends_them(cluster: Cluster
     assert run.status == 0, run.output
     run = cluster.play("playbooks/doctor.yml", pachyderm_namespace=second)
     assert run.status == 0, run.output
-
-
-def process(component: str, kubeconfig: str) -> int:
-    """Return the pid of a component of the cluster whose kubeconfig this is; 0 where this host does not run it."""
-    state = str(Path(kubeconfig).parent)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-            except (OSError, UnicodeDecodeError):
-                continue
-            if Path(words[0]).name == component and any(state in word for word in words[1:]):
-                return int(entry.name)
-    return 0
-
-
-@pytest.mark.parametrize("component", ["kubelet", "etcd"])
-def test_a_killed_component_loses_nothing(cluster: Cluster, filled: tuple[str, str], component: str) -> None:
-    first, _second = filled
-    killed = process(component, cluster.kubeconfig)
-    if not killed:
-        pytest.skip(f"this host does not run the cluster's {component}, so it cannot be killed from here")
-    os.kill(killed, signal.SIGKILL)
-    deadline = time.monotonic() + 120
-    while process(component, cluster.kubeconfig) in (0, killed):
-        assert time.monotonic() < deadline, f"{component} was not started again"
-        time.sleep(0.5)
-    while True:
-        try:
-            assert cluster.content(first, "ticks", "/ticks.csv") == local(TICKS)
-            break
-        except PachopsError:
-            # The API server itself waits for its etcd.
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(1)
 
 
 def test_levels_of_removal(cluster: Cluster, filled: tuple[str, str], other_file: Path) -> None:

@@ -68,6 +68,39 @@ def test_lanes_run_side_by_side_and_a_failure_is_repeated_at_the_end(
     assert "wrong failed (two-wrong.log has all of it):\n  fatal: no such thing\n\ntests: 2 passed, 1 failed" in printed
 
 
+def test_of_what_passed_only_the_skips_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    right = Command("right", ("bash", "-c", "echo much; echo 'SKIPPED [1] a.py: no chromium'"))
+    wrong = Command("wrong", ("bash", "-c", "echo why; exit 3"))
+    run.Lanes().run([[("one", right), ("one", wrong)]])
+    printed = capfd.readouterr().out
+    assert "SKIPPED [1] a.py: no chromium\n--- right: ok" in printed
+    assert "\nmuch" not in printed
+    assert "\nwhy\n--- wrong: FAILED" in printed
+    assert "much" in (tmp_path / "one-right.log").read_text()
+
+
+def test_what_failed_beside_others_is_run_alone_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    shaky = Command("shaky", ("bash", "-c", "echo 'fatal: too slow'; mkdir been && exit 1; exit 0"))
+    wrong = Command("wrong", ("false",))
+    fine = Command("fine", ("mkdir", "fine"))
+    first = run.Lanes().run([[("one", each) for each in (shaky, wrong, fine)]])
+    outcomes = [run.once_more(each) for each in first]
+    assert [each.verdict for each in outcomes] == ["ok (UNDER LOAD IT FAILED)", "FAILED", "ok"]
+    capfd.readouterr()
+    assert run.summary(outcomes) == 1
+    printed = capfd.readouterr().out
+    assert "shaky failed (one-shaky.log has all of it):\n  fatal: too slow" in printed
+    assert printed.endswith("tests: 2 passed, 1 failed, 0 skipped; only when run alone: shaky\n")
+    assert run.summary([outcomes[0], outcomes[2]]) == 0
+
+
 def test_make_test_leaves_nothing_out() -> None:
     known = run.stages()
     laid = [each for queue in {id(queue): queue for lane in run.lanes() for queue in lane}.values() for each in queue]
@@ -145,7 +178,7 @@ def test_a_lane_helps_with_what_is_left(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_kills_parts_of_the_cluster_is_alone_with_it() -> None:
     known = {command.name: command for commands in run.stages().values() for command in commands}
-    assert {name for name, command in known.items() if command.alone} == {"pytest operations", "molecule client"}
+    assert {name for name, command in known.items() if command.alone} == {"pytest kills"}
     assert {name for name in run.FIRST if name not in known} == set()
 
 

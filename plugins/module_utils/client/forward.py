@@ -382,10 +382,9 @@ def status(directory: Path) -> dict[str, Any]:
     """Return what the program in ``directory`` says of itself; empty where it does not run."""
     try:
         found: dict[str, Any] = json.loads((directory / forwarder.STATUS).read_text(encoding="utf-8"))
-        os.kill(int(found["pid"]), 0)
+        return found if _alive(int(found["pid"])) else {}
     except (OSError, ValueError, KeyError):
         return {}
-    return found
 
 
 def _healthy(wanted: Wanted, supervisor: Supervisor, wait: float) -> dict[str, Any]:
@@ -513,6 +512,9 @@ def _command_line(pid: int) -> str:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that its parent has not asked about yet does not."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     try:
         os.kill(pid, 0)
     except OSError:
@@ -529,10 +531,15 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def _end_stray(wanted: Wanted) -> None:
-    """End a program whose supervisor was killed; it would do so itself, but later."""
-    pid = int(status(wanted.directory).get("pid") or 0)
-    if pid and str(wanted.directory) in _command_line(pid):
-        _end(pid)
+    """End a program whose supervisor was killed; it would do so itself, but later.
+
+    While it does, its status is gone already, so that it has to be looked for.
+    """
+    pids = {int(path.name) for path in Path("/proc").glob("[0-9]*")}
+    for pid in pids or {int(status(wanted.directory).get("pid") or 0)}:
+        line = _command_line(pid)
+        if PACKAGE in line and str(wanted.directory / forwarder.CONFIG) in line:
+            _end(pid)
     (wanted.directory / forwarder.STATUS).unlink(missing_ok=True)
 
 

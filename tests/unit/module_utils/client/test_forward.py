@@ -178,10 +178,24 @@ def test_under_supervisord_it_listens_says_why_and_goes(real: Wanted) -> None:
     os.kill(pid, 9)
     assert drop(real).changed
     assert not real.base.exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(state["pid"], 0)
+    assert not forward._alive(state["pid"])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", real.ports["grpc"]), timeout=5)
+
+
+def test_a_program_that_is_ending_itself_is_waited_for(real: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_PATIENCE_WITH_AN_END", 0.5)
+    deadline = time.monotonic() + 60
+    while not forward.status(real.directory) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pid = forward.status(real.directory)["pid"]
+    os.kill(int((real.directory / "supervisord.pid").read_text()), 9)
+    # The first that it does when it ends.
+    (real.directory / "status.json").unlink()
+    os.kill(pid, 19)
+    assert forward._alive(pid)
+    assert drop(real).changed
+    assert not forward._alive(pid)
 
 
 def test_a_pid_that_belongs_to_somebody_else_is_left_alone(wanted: Wanted) -> None:
