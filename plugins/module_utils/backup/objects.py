@@ -81,6 +81,12 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
     return Listing(None, (), foreign, tuple(artifacts))
 
 
+def existing(store: Store, cluster_id: str) -> Sizes:
+    """Return what a store has of a cluster's objects, by key below ``objects/``."""
+    base = object_key(cluster_id)
+    return Sizes((each.key[len(base) :], each.size) for each in store.list(base))
+
+
 @dataclass
 class Copied:
     """What a copy did; ``vanished`` are blocks that were deleted while it ran."""
@@ -113,9 +119,11 @@ class Copier:
         backup_id: str,
         *,
         root: str = ROOT,
+        existing: Sizes,
         cipher: Cipher | None = None,
         workers: int = _WORKERS,
     ) -> None:
+        """:param existing: what ``store`` has of the cluster's objects."""
         self._source = source
         self._spelling = spelling
         self._root = root
@@ -126,8 +134,7 @@ class Copier:
         self._workers = workers
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._suffix = AGE if cipher else ""
-        base = object_key(cluster_id)
-        self._existing = Sizes((each.key[len(base) :], each.size) for each in store.list(base))
+        self._existing = existing
 
     def unchanged(self, item: StoredObject, old: IndexEntry | None) -> bool:
         """Return whether the last backup's copy of an object is what the source has."""
