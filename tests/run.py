@@ -74,6 +74,9 @@ TOLD = re.compile(r"(=== |    /|--- |unchanged since|SKIPPED )")
 LONGEST = 2400
 # Has Ansible keep its packed modules, except in the quickstart, which is timed as users have it.
 KEEPING = ROOT / "tests" / "ansible" / "callback"
+# Tells tests that others use the cluster and both cores meanwhile: nothing may be killed that others need, and no limit of
+# seconds tells anything.
+SHARED = "PACHOPS_CLUSTER_SHARED"
 # Tests use the cluster that they bring up themselves, never one that happens to be configured on this host.
 OWN_KUBECONFIG = "/var/lib/pachops/pachops/kubeconfig"
 FOREIGN = ("KUBECONFIG", "K8S_AUTH_KUBECONFIG", "K8S_AUTH_CONTEXT", "K8S_AUTH_HOST", "K8S_AUTH_API_KEY")
@@ -212,6 +215,7 @@ def stages() -> dict[str, list[Command]]:
             Command("make quickstart", ("make", "quickstart"), cluster=True),
             # Everything is there already: nothing may be built or rolled out again.
             Command("make quickstart, again", ("make", "quickstart"), cluster=True, limit=120),
+            Command("make deploy, again", ("make", "deploy"), cluster=True, limit=20),
         ],
         "integration": [
             pytest("servers", "tests/integration", "--servers", *IN_TWO, coverage=True, pure=True),
@@ -326,8 +330,8 @@ def run(stage: str, command: Command, log: Path | None = None) -> Outcome:
         environment["NO_COLOR"] = "1"
     if command.cluster and Path(OWN_KUBECONFIG).exists():
         environment["KUBECONFIG"] = OWN_KUBECONFIG
-    if log and command.cluster:
-        environment["PACHOPS_CLUSTER_SHARED"] = "1"
+    if log and command.cluster and not command.alone:
+        environment[SHARED] = "1"
     if (command.cluster and stage not in BEFORE) or stage == "integration":
         environment["ANSIBLE_CALLBACK_PLUGINS"] = str(KEEPING)
     if command.coverage:
@@ -494,7 +498,8 @@ def telling(log: str) -> list[str]:
 def lanes() -> list[list[Queue]]:
     """Return what `make test` runs side by side: what needs the cluster, as often as is run at once; and all the rest.
 
-    Where nothing waits for the cluster any more, one lane of those helps with the rest.
+    Where nothing waits for the cluster any more, one lane of those helps with the rest; and where no file needs to be
+    judged, the cores have time for one command more that uses the cluster.
     """
     using: Queue = []
     judging: Queue = []
@@ -503,7 +508,7 @@ def lanes() -> list[list[Queue]]:
             for command in commands:
                 (judging if command.pure else using).append((stage, command))
     using.sort(key=lambda each: FIRST.index(each[1].name) if each[1].name in FIRST else len(FIRST))
-    return [*[[using]] * (SIDE_BY_SIDE - 1), [using, judging], [judging]]
+    return [*[[using]] * (SIDE_BY_SIDE - 1), [using, judging], [judging, using]]
 
 
 def everything() -> list[Outcome]:

@@ -732,10 +732,11 @@ def check_restores(evidence: Evidence) -> Iterator[Finding]:
     elif journal.set_aside:
         since = journals.made(journal.set_aside[0])
         age = dt.datetime.now(dt.timezone.utc) - journals.begun_at(journal.set_aside[0])
+        count = len(journal.set_aside)
         if age.total_seconds() > FORGOTTEN:
             yield warning(
                 "restore-set-aside",
-                f"what {len(journal.set_aside)} restores set aside is on etcd's volume since {since}",
+                f"what {count} restore{'s' if count > 1 else ''} set aside is on etcd's volume since {since}",
                 f"undone or confirmed within {FORGOTTEN // 86400:.0f} days: it takes room that etcd may need",
                 "If the restore was right, delete it: restore_action=confirm. There is no undo after that.",
             )

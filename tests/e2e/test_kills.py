@@ -68,7 +68,9 @@ def test_a_killed_component_loses_nothing(cluster: Cluster, filled: str, compone
             time.sleep(1)
 
 
-def test_a_port_forward_outlives_the_api_server(cluster: Cluster, filled: str, tmp_path: Path) -> None:
+def test_a_port_forward_outlives_the_pod_its_program_and_the_api_server(
+    cluster: Cluster, filled: str, tmp_path: Path
+) -> None:
     need("kube-apiserver", cluster)
     variables = {
         "pachyderm_namespace": filled,
@@ -90,6 +92,8 @@ def test_a_port_forward_outlives_the_api_server(cluster: Cluster, filled: str, t
                 cluster.kubeconfig,
                 filled,
                 str(tmp_path / "port-forward" / "kills"),
+                "pod",
+                "kill",
                 f"api={Path(cluster.kubeconfig).parent}",
             ],
             capture_output=True,

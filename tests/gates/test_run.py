@@ -151,6 +151,21 @@ def test_what_bears_nothing_else_runs_alone_and_a_list_is_worked_off_by_several(
     ]
 
 
+def test_who_shares_the_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOGS", tmp_path)
+    told = ("bash", "-c", f'[ -n "${run.SHARED}" ]')
+    queue = [
+        ("stage", Command("beside", told, cluster=True)),
+        ("stage", Command("alone", told, cluster=True, alone=True)),
+        ("stage", Command("without", told)),
+    ]
+    assert [(each.command.name, each.failed) for each in run.Lanes().run([queue])] == [
+        ("beside", 0),
+        ("alone", 1),
+        ("without", 1),
+    ]
+
+
 def test_who_does_not_bear_what_runs_lets_others_pass_and_comes_in_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ from ..replacing import replacing
 
 # The program and all that it imports.  Its package has a name of its own, so that it never meets the collection's.
 PACKAGE = "pachops_port_forward"
-_MODULES = ("apply", "client", "forwarder", "kinds", "kubeconfig", "portforward", "transport")
+_MODULES = ("apply", "client", "forwarder", "kinds", "kubeconfig", "portforward", "streams", "transport")
 PROGRAM = ("errors.py", *(f"kube/{name}.py" for name in _MODULES))
 LIBRARIES = ("grpc", "urllib3", "websocket", "yaml")
 LOG = "forward.log"
@@ -129,7 +129,7 @@ class Wanted:
         """Return the files of the forward, without its supervisor's."""
         package = __package__.rpartition(".")[0]
         library = self.directory / "lib" / PACKAGE
-        program = {library / name: (pkgutil.get_data(package, name) or b"").decode() for name in PROGRAM}
+        program = {library / name: _source(package, name) for name in PROGRAM}
         return {self.directory / forwarder.CONFIG: json.dumps(self.config(), indent=2) + "\n", **program}
 
 
@@ -467,6 +467,13 @@ def _systemd_serves_this_user() -> bool:
 def _of_the_user() -> dict[str, str]:
     """Return the environment in which the user's own systemd is found, from a cron job too."""
     return {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
+
+
+def _source(package: str, name: str) -> str:
+    data = pkgutil.get_data(package, name)
+    if data is None:
+        raise RuntimeError(f"cannot read {name} of {package}: its loader gives no files")
+    return data.decode()
 
 
 def _text(path: Path) -> str | None:

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A local TCP port that leads to a port of a pod, through the API server.
 
-Each local connection gets a websocket of its own (subprotocol ``v4.channel.k8s.io``: the first byte of a message is the
-channel, 0 for data and 1 for errors, and each channel's first message is the port number in two bytes).  The pod is
+Each local connection gets a websocket of its own; what is said in it is the matter of :mod:`.streams`.  The pod is
 chosen anew for every connection, so that a forward made by selector outlives the pod.  A silent connection is pinged:
 what lies between drops it otherwise, and one whose other end is gone would never end.
 """
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError
 from .kinds import Ref
+from .streams import Streams, streams
 from .transport import UnreachableError, UpgradeRefusedError
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ except ImportError:  # reported by .transport.load, without which nobody gets he
 LOOPBACK = "127.0.0.1"
 
 _CHUNK = 256 * 1024
-_HEAD = 15  # bytes before the data of a frame: the frame's own head has at most 14, the channel one
+_HEAD = 22  # bytes before the data of a frame: its own head has at most 14, that of the protocol within at most 8
 _HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is no longer read
 _LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
-_DATA, _ERROR = 0, 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds between two looks for a pod
 _DEAF = 3  # times the keepalive that the other side may say nothing at all
 
@@ -146,7 +145,9 @@ class PortForward:
                 _abort(local)
                 return
             try:
-                problem = _Pump(local, remote, self._closing, self._keepalive).run()
+                problem = _Pump(
+                    local, remote, streams(remote.subprotocol or "", self._port), self._closing, self._keepalive
+                ).run()
             finally:
                 remote.shutdown()
             if problem:
@@ -206,9 +207,17 @@ class PortForward:
 class _Pump:
     """Moves bytes between a local socket and a websocket, in one thread: an SSL socket must not be shared by two."""
 
-    def __init__(self, local: socket.socket, remote: Any, closing: threading.Event, keepalive: float = 30.0) -> None:
+    def __init__(
+        self,
+        local: socket.socket,
+        remote: Any,
+        within: Streams,
+        closing: threading.Event,
+        keepalive: float = 30.0,
+    ) -> None:
         self.local = local
         self.remote = remote
+        self.within = within
         self.closing = closing
         self.keepalive = keepalive
         self.heard = time.monotonic()  # when the other side said something last
@@ -220,8 +229,6 @@ class _Pump:
         self.frames = bytearray()  # received, and not yet a whole frame
         self.local_open = True  # the local side may still send
         self.remote_open = True
-        self.announced: set[int] = set()  # channels whose first message, the port number, has passed
-        self.channel: int | None = None  # of the fragmented message that is under way
         self.problem = ""
         self.linger_until = 0.0
 
@@ -235,6 +242,7 @@ class _Pump:
             selector.register(self.local, selectors.EVENT_READ)
             selector.register(self.remote.sock, selectors.EVENT_READ)
             try:
+                self._answer()
                 while not self.closing.is_set() and not self._finished():
                     self._round(selector)
                     self._keep_alive()
@@ -243,8 +251,12 @@ class _Pump:
                     return self.problem
                 # How the API server ends a stream whose pod is gone.
                 cut = isinstance(error, ssl.SSLEOFError)
-                self.problem = self.problem or ("the pod's side closed the connection" if cut else str(error))
+                reason = "the pod's side closed the connection" if cut else str(error)
+                self.problem = self.problem or self.within.problem or reason
         return self.problem
+
+    def _may_read_local(self) -> bool:
+        return self.local_open and self.within.accepts and not self.to_remote
 
     def _finished(self) -> bool:
         if not self.remote_open and not self.to_local:
@@ -252,7 +264,7 @@ class _Pump:
         return not self.local_open and not self.to_remote and time.monotonic() >= self.linger_until
 
     def _round(self, selector: selectors.BaseSelector) -> None:
-        local_events = selectors.EVENT_READ if self.local_open and not self.to_remote else 0
+        local_events = selectors.EVENT_READ if self._may_read_local() else 0
         local_events |= selectors.EVENT_WRITE if self.to_local else 0
         remote_events = selectors.EVENT_READ if self.remote_open and len(self.to_local) < _HIGH_WATER else 0
         remote_events |= selectors.EVENT_WRITE if self.to_remote and self.remote_open else 0
@@ -279,12 +291,13 @@ class _Pump:
             self.remote_open = False
         elif not self.pinged and now - self.heard > self.keepalive:
             self.pinged = now
-            self._send(websocket.ABNF.OPCODE_PING, b"")
+            self._send(*self.within.ping())
 
     def _read_local(self) -> None:
         length = self.local.recv_into(self.room[_HEAD:])
         if length:
-            head = _frame_head(websocket.ABNF.OPCODE_BINARY, 1 + length) + bytes([_DATA])
+            head = self.within.head(length)
+            head = _frame_head(websocket.ABNF.OPCODE_BINARY, len(head) + length) + head
             self.room[_HEAD - len(head) : _HEAD] = head
             self.to_remote.append(self.room[_HEAD - len(head) : _HEAD + length])
         else:
@@ -303,7 +316,7 @@ class _Pump:
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
             if not data:
-                self.remote_open = False
+                self._cut()
                 return
             self.heard, self.pinged = time.monotonic(), 0.0
             self.frames += data
@@ -330,28 +343,28 @@ class _Pump:
 
     def _take(self, opcode: int, data: memoryview, final: bool) -> None:
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            self.remote_open = False
+            self._cut()
         elif opcode == websocket.ABNF.OPCODE_PING:
             self._send(websocket.ABNF.OPCODE_PONG, bytes(data))
         elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CONT):
-            if self.channel is None and data:
-                self.channel, data = data[0], data[1:]
-            if self.channel is not None:
-                self._deliver(self.channel, data)
-            if final:
-                self.channel = None
-
-    def _deliver(self, channel: int, data: memoryview) -> None:
-        if channel not in self.announced:
-            self.announced.add(channel)
-            data = data[2:]
-        if channel == _DATA:
-            self.to_local += data
-            if data and not self.local_open:
+            before = len(self.to_local)
+            self.within.take(data, final, self.to_local)
+            if not self.local_open and len(self.to_local) > before:
                 self.linger_until = time.monotonic() + _LINGER
-        elif channel == _ERROR and data:
-            self.problem += bytes(data).decode("utf-8", "replace")
-            self.remote_open = False
+            self._answer()
+            if self.within.ended:
+                self.problem = self.within.problem
+                self.remote_open = False
+
+    def _cut(self) -> None:
+        """Take note that the other side has ended the websocket."""
+        self.remote_open = False
+        self.problem = self.within.problem or (self.within.cut if self.local_open else "")
+
+    def _answer(self) -> None:
+        if self.within.answer:
+            self._send(websocket.ABNF.OPCODE_BINARY, self.within.answer)
+            self.within.answer = b""
 
     def _send(self, opcode: int, data: bytes) -> None:
         self.to_remote.append(memoryview(_frame_head(opcode, len(data)) + data))

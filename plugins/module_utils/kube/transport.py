@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 
 from .kubeconfig import Endpoint, endpoint, missing_library
+from .streams import PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,6 @@ else:
 CONNECT_TIMEOUT = 8.0  # seconds
 READ_TIMEOUT = 30.0  # seconds
 USER_AGENT = "pachops.pachyderm"
-WEBSOCKET_PROTOCOL = "v4.channel.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class ApiTransport:
                 url,
                 timeout=CONNECT_TIMEOUT,
                 header={"User-Agent": USER_AGENT, **self._authorization()},
-                subprotocols=[WEBSOCKET_PROTOCOL],
+                subprotocols=list(PROTOCOLS),
                 suppress_origin=True,
                 sslopt=tls,
                 enable_multithread=False,

@@ -105,7 +105,11 @@ def of(found: Mapping[str, Any] | None, namespace: str) -> Journal:
         return Journal()
     try:
         data: Mapping[str, Any] = json.loads(found["data"]["journal"])
-        return Journal(**data)
+        journal = Journal(**data)
+        # Whoever reads it counts with these.
+        for each in journal.set_aside:
+            begun_at(each)
+        return journal
     except (KeyError, TypeError, ValueError) as error:
         raise ClusterError(
             "the journal of the last restore cannot be read",

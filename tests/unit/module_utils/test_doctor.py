@@ -559,5 +559,8 @@ def test_what_a_restore_left_is_not_forgotten() -> None:
     assert bad(findings(kube)) == {}
     kube.put(journal(id=fresh, state="running", backup="20260101T000000Z-r7", steps=done))
     assert "of 20260101T000000Z-r7 is not finished, at the step 'exchange'" in bad(findings(kube))["restore"].found
-    kube.put({**journal(), "data": {"journal": "{"}})
-    assert bad(findings(kube))["restore"].severity == "error"
+    kube.put(journal(id="20260101t000000-cd34", state="restored", steps=done))
+    assert bad(findings(kube))["restore-set-aside"].found.startswith("what 1 restore set aside")
+    for broken in ({"journal": "{"}, journal(id="renamed", state="restored", steps=done)["data"]):
+        kube.put({**journal(), "data": broken})
+        assert bad(findings(kube))["restore"].severity == "error"
