@@ -19,7 +19,6 @@ empty.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import statistics
@@ -28,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,20 +41,20 @@ import resource, sys, types
 # As ansible hands a module its collection: no loader, and none of the tests' libraries.
 package = sys.modules["ansible_collections"] = types.ModuleType("ansible_collections")
 package.__path__ = [{collections!r}]
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import newest, open_set
-from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options, verify
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 store = open_location({location!r}, Access({region!r}, {address!r}, {key!r}, {secret!r}))
 if {verified!r}:
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.sets import newest, open_set
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.verify import Options, verify
     manifest = newest(store, "benchmark")
     verdict = verify(open_set(store, "benchmark", manifest.id), "restore", Options(workdir={source!r}))
     assert verdict.passed, verdict.findings
 else:
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.create import Origin, Wishes, back_up
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.manifest import Source
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
     with EtcdClient({etcd!r}, timeout=120) as etcd:
         origin = Origin(etcd, DirectoryStore({source!r}), [Spelling.DIRECTORY], Source("local", ""))
         back_up(origin, store, Wishes())
@@ -125,6 +125,8 @@ class Bench:
         for bucket in ("ours", "theirs"):
             self.clear(bucket)
         self.environment = {**environment(server), "TMPDIR": str(place / "tmp"), "ETCDCTL_API": "3"}
+        # A user's Python keeps what it has compiled, for the engine as for aws.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def timed(self, row: Row, side: str, action: Callable[[], object]) -> None:
         """Note how long ``action`` took, and say so."""
@@ -198,10 +200,9 @@ class Bench:
         self.rows += [first, again]
         source = self.place / "source"
         (source / "block").mkdir(parents=True)
-        numbers = itertools.count()
         for size, count in kinds.items():
-            for number in itertools.islice(numbers, count):
-                (source / "block" / f"{number:032x}").write_bytes(os.urandom(size))
+            for _number in range(count):
+                (source / "block" / uuid.uuid4().hex).write_bytes(os.urandom(size))  # as pachd names its blocks
         rclone = self.options.rclone or shutil.which("rclone")
         for _round in range(self.options.rounds):
             for row in (first, again):

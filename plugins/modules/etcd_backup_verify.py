@@ -52,13 +52,13 @@ options:
     default: 0
   etcd_program:
     description:
-      - The etcd to boot, beside which C(etcdutl) or an C(etcdctl) before 3.6 is.
+      - The etcd to boot, 3.5 or later.
       - Without it, one is taken from E(PATH), or from what the local cluster of this host was built from.
     type: path
     default: ""
   workdir:
     description:
-      - A directory with room for twice the unpacked snapshot, which is kept there privately meanwhile.
+      - A directory with room for the unpacked snapshot and 200 MiB more. It is kept there privately meanwhile.
       - The system's directory for temporary files by default.
     type: path
     default: ""
@@ -68,7 +68,7 @@ options:
     default: 16
 requirements:
   - grpcio, protobuf and zstandard (Python libraries)
-  - etcd, with etcdutl or etcdctl of the same release
+  - etcd 3.5 or later
   - pyrage, for encrypted backups
 seealso:
   - module: pachops.pachyderm.etcd_backup

@@ -19,7 +19,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from doubles.backups import CLUSTER, NOW, real_objects, real_snapshot, write_set
-from doubles.etcd import program
+from doubles.etcd import booted, program
 
 PREFIXES = (
     "pachyderm/1.7.0/pachyderm_pfs/commits/",
@@ -30,17 +30,11 @@ PREFIXES = (
 
 
 @pytest.fixture(scope="module")
-def programs() -> restore.Programs:
-    return restore.find_programs(str(program()))
-
-
-@pytest.fixture(scope="module")
-def etcd(programs: restore.Programs, tmp_path_factory: pytest.TempPathFactory) -> EtcdState:
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> EtcdState:
     """What the live etcd said of itself: it is played by one that runs on the real installation's data."""
     directory = tmp_path_factory.mktemp("live")
     (directory / "s").write_bytes(real_snapshot())
-    restore.restore_snapshot(programs, directory / "s", directory / "data")
-    with restore.booted(programs, directory / "data") as client:
+    with booted(directory / "s", directory / "data") as client:
         revision = client.status().revision
         answer = client.hash_kv(revision)
         assert answer
@@ -123,6 +117,18 @@ def test_damage_of_any_file_is_found(backup: Made, level: str, name: str, damage
     assert name in " ".join(found.findings)
 
 
+@pytest.mark.parametrize("end", [b"?", b""])
+def test_a_snapshot_that_ends_with_another_digest_than_its_own_is_found(
+    etcd: EtcdState, end: bytes, tmp_path: Path
+) -> None:
+    """It is what the manifest says, and etcd's own tool would refuse it all the same."""
+    store = DirectoryStore(tmp_path / "store")
+    backup_id = write_set(store, NOW, etcd, real_snapshot()[:-1] + end, real_objects())
+    found = Made(tmp_path / "store", backup_id).verify("restore")
+    assert len(found.findings) == 1
+    assert "the snapshot ends with" in found.findings[0]
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
 def test_damage_of_an_object_is_found_and_named(backup: Made, damage: str) -> None:
     name = max(real_objects(), key=lambda each: (each.startswith("block/"), len(real_objects()[each])))
@@ -184,12 +190,11 @@ def test_a_manifest_that_counts_other_objects_is_found(backup: Made) -> None:
     assert "the index names" in backup.verify("digest").findings[0]
 
 
-def test_a_record_that_cannot_be_read_is_found(etcd: EtcdState, programs: restore.Programs, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_found(etcd: EtcdState, tmp_path: Path) -> None:
     from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
 
     (tmp_path / "s").write_bytes(real_snapshot())
-    restore.restore_snapshot(programs, tmp_path / "s", tmp_path / "data")
-    with restore.booted(programs, tmp_path / "data") as client:
+    with booted(tmp_path / "s", tmp_path / "data") as client:
         client.put(b"pachyderm/1.7.0/pachyderm_pps/jobs/0123456789abcdef0123456789abcdef", b"\xff\xff\xff")
         revision = client.status().revision
         answer = client.hash_kv(revision)
@@ -210,9 +215,9 @@ def test_an_etcd_that_may_be_too_old_is_no_finding(
     backup: Made, etcd: EtcdState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_unused: object) -> None:
-        raise EtcdError("etcd's own tool cannot restore the snapshot", why="unknown bucket")
+        raise EtcdError("an etcd does not boot from the snapshot", why="unknown bucket")
 
-    monkeypatch.setattr(restore, "restore_snapshot", refuse)
+    monkeypatch.setattr(restore, "make_member", refuse)
     assert "unknown bucket" in backup.verify("restore").findings[0]
     backup.change_manifest(changed(etcd, version="3.9.0"))
     with pytest.raises(InputError, match=r"written by etcd 3\.9\.0"):

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, InputError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.maintenance import (
     DEFAULT_QUOTA,
@@ -26,7 +25,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.maintenance
     save_snapshot,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
-from doubles.etcd import behind, fill, program, running
+from doubles.etcd import behind, booted, fill, running
 from doubles.kube import FakeKube, node
 
 NAMESPACE = "pachyderm"
@@ -74,11 +73,8 @@ def test_compaction_and_defragmentation_shrink_it_once(address: str, tmp_path: P
     assert snapshot.name.startswith("c1d-")
     assert snapshot.name.endswith("-r303.snapshot")
     assert snapshot.stat().st_mode & 0o077 == 0
-    programs = restore.find_programs(str(program()))
-    with restore.private_directory(str(tmp_path)) as directory:
-        restore.restore_snapshot(programs, snapshot, directory / "data")
-        with restore.booted(programs, directory / "data") as client:
-            assert client.count(b"") == before["keys"]["all"], "the way back holds all there was"
+    with booted(snapshot, tmp_path / "data") as client:
+        assert client.count(b"") == before["keys"]["all"], "the way back holds all there was"
 
 
 def test_the_alarm_is_lifted_when_there_is_space_again(tmp_path: Path) -> None:

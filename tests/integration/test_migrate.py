@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, MigrationError, StorageError
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import LiveKeyspace
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import JOURNAL, KeyMigration, digest
@@ -28,7 +27,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.objects 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import genuine
-from doubles.etcd import program, running
+from doubles.etcd import booted, running
 from doubles.migrating import NEW, OLD, Movable
 from doubles.mortal import Killed
 from emulators.pachctl.shapes import Shape, chart, pachctl
@@ -40,9 +39,7 @@ FIRST_DEPLOYED = "d3pl0y"
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdClient]:
     """An etcd that was booted from the genuine snapshot."""
     place = tmp_path_factory.mktemp("source")
-    programs = restore.find_programs(str(program()))
-    restore.restore_snapshot(programs, genuine.snapshot(place), place / "data")
-    with restore.booted(programs, place / "data") as client:
+    with booted(genuine.snapshot(place), place / "data") as client:
         yield client
 
 

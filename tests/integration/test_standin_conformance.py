@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import KeyMigration
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.objects import ObjectMigration
@@ -21,7 +20,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.objects 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
 from doubles import genuine
-from doubles.etcd import program
+from doubles.etcd import booted, program
 from doubles.processes import Installation
 
 
@@ -97,11 +96,9 @@ def restored(installation: Installation) -> None:
 def migrated(installation: Installation) -> None:
     """Give it what a migration makes of that: keys copied one by one, objects by way of a bucket's spelling."""
     directory = installation.directory
-    programs = restore.find_programs(str(program()))
-    restore.restore_snapshot(programs, genuine.snapshot(directory), directory / "source")
     installation.start_etcd()
     with (
-        restore.booted(programs, directory / "source") as source,
+        booted(genuine.snapshot(directory), directory / "source") as source,
         EtcdClient(f"127.0.0.1:{installation.etcd_port}") as target,
     ):
         keys = KeyMigration(source, target)

@@ -27,6 +27,7 @@ RUNTIME = Path("/run/user/0")
 PATIENCE = 60.0  # seconds
 
 pytestmark = [
+    pytest.mark.host,
     pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces and cgroups need root"),
     pytest.mark.skipif(not Path(SYSTEMD).exists(), reason="systemd is not installed"),
 ]

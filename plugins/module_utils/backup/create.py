@@ -27,6 +27,7 @@ from ..etcd.client import EtcdClient, KvHash
 from ..etcd.snapshot import SnapshotStream
 from ..pachd.records import COLLECTIONS, SINGLE_KEYS, collection
 from ..progress import Progress
+from ..stores import parallel
 from ..stores.base import ObjectExists, Store
 from ..stores.keys import ROOT, Spelling
 from . import index
@@ -48,7 +49,7 @@ from .manifest import (
     make_id,
     utc,
 )
-from .objects import Copied, Copier, Listing, list_source, matched
+from .objects import Copied, Copier, Listing, existing, list_source, matched
 from .sets import RUNNING, OpenedSet, newest, set_path
 from .streams import Count, ahead, compressed, large
 
@@ -165,6 +166,8 @@ class _Backup:
         self._base = set_path(self._cluster_id, self._id)
         self._cipher: Cipher | None = None
         self._written = [self._base + RUNNING]
+        # This takes long, and everything else that is done before objects are copied need not wait for it.
+        self._existing = parallel.beside(lambda: existing(self._store, self._cluster_id))
 
     def run(self, proven: Callable[[Store, str], str], check: bool) -> Outcome:
         keyring = Keyring(self._store, self._cluster_id)
@@ -220,6 +223,7 @@ class _Backup:
             self._cluster_id,
             self._id,
             root=self._origin.root,
+            existing=self._existing.result(),
             cipher=self._cipher,
         )
 
@@ -241,8 +245,8 @@ class _Backup:
         listing = self._list()
         new = list(listing.objects)
         if listing.spelling is not None:
-            copier = self._copier(listing.spelling)
             pairs = zip(new, self._matched(listing), strict=True)
+            copier = self._copier(listing.spelling)
             new = [each for each, old in pairs if not copier.unchanged(each, old)]
         same = (
             previous is not None
@@ -321,7 +325,8 @@ class _Backup:
         if listing.spelling is None:
             return Copied()
         self._progress.stage("copy objects", f"{len(listing.objects)} objects")
-        return self._copier(listing.spelling).run(listing.objects, self._matched(listing), self._progress)
+        previous = self._matched(listing)
+        return self._copier(listing.spelling).run(listing.objects, previous, self._progress)
 
     def _publish(self, manifest: Manifest) -> None:
         self._progress.stage("publish")

@@ -19,7 +19,7 @@ from ..errors import BackupError, StorageError
 from ..progress import Progress
 from ..stores import parallel
 from ..stores.base import ObjectExists, ObjectMissing, Store, StoredObject
-from ..stores.keys import ROOT, Spelling, artifact_of, key_of, name_of
+from ..stores.keys import ROOT, Spelling, artifact_of, borders, key_of, name_of
 from .crypt import Cipher
 from .index import IndexEntry, Sizes, escaped
 from .manifest import AGE, ObjectTotals
@@ -81,6 +81,13 @@ def list_source(store: Store, spellings: Sequence[Spelling], root: str = ROOT) -
     return Listing(None, (), foreign, tuple(artifacts))
 
 
+def existing(store: Store, cluster_id: str) -> Sizes:
+    """Return what a store has of a cluster's objects, by key below ``objects/``."""
+    base = object_key(cluster_id)
+    # An object that a listing leaves out is read and compared once more, nothing worse.
+    return Sizes((each.key[len(base) :], each.size) for each in store.list_parts(base, borders(base)))
+
+
 @dataclass
 class Copied:
     """What a copy did; ``vanished`` are blocks that were deleted while it ran."""
@@ -113,9 +120,11 @@ class Copier:
         backup_id: str,
         *,
         root: str = ROOT,
+        existing: Sizes,
         cipher: Cipher | None = None,
         workers: int = _WORKERS,
     ) -> None:
+        """:param existing: what ``store`` has of the cluster's objects."""
         self._source = source
         self._spelling = spelling
         self._root = root
@@ -126,8 +135,7 @@ class Copier:
         self._workers = workers
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._suffix = AGE if cipher else ""
-        base = object_key(cluster_id)
-        self._existing = Sizes((each.key[len(base) :], each.size) for each in store.list(base))
+        self._existing = existing
 
     def unchanged(self, item: StoredObject, old: IndexEntry | None) -> bool:
         """Return whether the last backup's copy of an object is what the source has."""

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackupError, InputError
+from ..etcd.snapshot import TRAILER
 from ..stores.base import ObjectMissing, Store, StoredObject
 from . import index
 from .crypt import Decipher, Keyring
 from .index import IndexEntry
 from .manifest import AGE, CLUSTER, INDEX, MANIFEST, SNAPSHOT, Manifest, SetFile, is_cluster_id, load, parse_id
-from .streams import Count, ahead, decompressed
+from .streams import Count, ahead, decompressed, parted
 
 __all__ = [
     "IndexEntry",
@@ -140,6 +141,27 @@ class OpenedSet:
             file.writelines(self.snapshot())
         return path
 
+    def database(self) -> Iterator[bytes]:
+        """Yield etcd's database: the snapshot but for the SHA-256 of itself at its end, which is compared as well.
+
+        :raises BackupError: where it is damaged, at the latest after the last byte.
+        """
+        entry = self.manifest.file(SNAPSHOT)
+        raw, digest, trailer = Count(), "", b""
+        for chunk in self._content(entry, raw, entry.raw_size - TRAILER):
+            if raw.size <= entry.raw_size - TRAILER:
+                digest = raw.sha256
+                yield chunk
+            else:
+                trailer += chunk[:TRAILER]  # what is too long differs, however long
+        if trailer.hex() != digest:
+            raise BackupError(
+                "a part of the backup is damaged",
+                where=f"{self.where}/{entry.name}",
+                why=f"the SHA-256 of the database is {digest}, and the snapshot ends with {trailer.hex()}",
+                fix="Use another backup; this one is not to be restored.",
+            )
+
     def index(self) -> Iterator[IndexEntry]:
         """Yield the objects that this backup needs, in the order of their names."""
         return index.load(self.content(INDEX), f"{self.where}/{INDEX}")
@@ -161,14 +183,15 @@ class OpenedSet:
         :param name: without ``.age``.
         :raises BackupError: where it is damaged, at the latest after the last byte.
         """
-        entry = self.manifest.file(name)
+        return self._content(self.manifest.file(name), Count())
+
+    def _content(self, entry: SetFile, raw: Count, border: int = 0) -> Iterator[bytes]:
         where = f"{self.where}/{entry.name}"
         # Reading, unpacking and hashing each have a thread: the libraries let go of Python's lock meanwhile.
         chunks = ahead(self.stored(entry))
         if entry.name.endswith(AGE):
             chunks = self.decipher.decrypt(chunks, where)
-        raw = Count()
-        yield from raw(ahead(decompressed(chunks, where)))
+        yield from raw(parted(ahead(decompressed(chunks, where)), border))
         _compare(where, "content", raw, entry.raw_size, entry.raw_sha256)
 
     def stored(self, entry: SetFile) -> Iterator[bytes]:

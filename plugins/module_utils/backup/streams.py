@@ -97,6 +97,17 @@ def large(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
+def parted(chunks: Iterable[bytes], border: int) -> Iterator[bytes]:
+    """Yield the same bytes, no chunk of which lies on both sides of the byte ``border``."""
+    for chunk in chunks:
+        if 0 < border < len(chunk):
+            yield chunk[:border]
+            yield chunk[border:]
+        else:
+            yield chunk
+        border -= len(chunk)
+
+
 def ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield ``chunks``, which a thread of their own makes a few chunks in advance."""
 

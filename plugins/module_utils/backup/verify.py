@@ -96,18 +96,18 @@ def verify(
     run = _Run(opened, options or Options(), progress or Progress())
     began = time.monotonic()
     depth = LEVELS.index(level)
-    programs = None
+    program = None
     if depth >= LEVELS.index("restore"):
         # All that would be in the way is found out before gigabytes are read.
-        programs = restore.find_programs(run.options.etcd_program, opened.manifest.etcd.version)
-        run.tools["etcd"] = programs.version
+        program = restore.find_program(run.options.etcd_program, opened.manifest.etcd.version)
+        run.tools["etcd"] = program.version
         if opened.manifest.encryption:
             opened.unlock()
-    run.timed("files", lambda: _check_files(run, skip_snapshot=programs is not None))
+    run.timed("files", lambda: _check_files(run, skip_snapshot=program is not None))
     run.timed("objects", lambda: _check_objects(run))
-    if programs is not None:
+    if program is not None:
         with restore.private_directory(run.options.workdir) as directory:
-            _check_restore(run, programs, directory)
+            _check_restore(run, program, directory)
             if level == "deep" and not run.findings:
                 run.timed("deep", lambda: _check_deep(run, restore.database(directory / "data")))
     run.figures["seconds"] = round(time.monotonic() - began, 3)
@@ -170,17 +170,17 @@ def _check_objects(run: _Run) -> None:
     run.figures |= {"objects": count, "objects_bytes": size}
 
 
-def _check_restore(run: _Run, programs: restore.Programs, directory: Path) -> None:
+def _check_restore(run: _Run, program: restore.Program, directory: Path) -> None:
     """Boot an etcd from the snapshot and compare it with the manifest."""
     entry = run.opened.manifest.file(SNAPSHOT)
     restore.require_space(directory, entry.raw_size)
     data = directory / "data"
     try:
-        run.timed("read the snapshot", lambda: _fetch(run, directory))
-        run.timed("restore", lambda: _restore(programs, directory, data))
+        run.timed("restore", lambda: restore.make_member(run.opened.database(), data))
+        run.figures["snapshot_bytes"] = entry.raw_size
         run.progress.stage("etcd", "booting")
         began = time.monotonic()
-        with restore.booted(programs, data) as client:
+        with restore.booted(program, data) as client:
             run.figures["boot_seconds"] = round(time.monotonic() - began, 3)
             # etcd hashes everything it holds, which takes as long as reading the records does, on another core.
             with ThreadPoolExecutor(1, thread_name_prefix="compare") as beside:
@@ -193,28 +193,16 @@ def _check_restore(run: _Run, programs: restore.Programs, directory: Path) -> No
                         raise
                 run.timed("compare", lambda: run.wrong(differences.result()))
     except EtcdError as error:
-        if not programs.as_new_as(run.opened.manifest.etcd.version):
+        if not program.as_new_as(run.opened.manifest.etcd.version):
             raise InputError(
                 "this etcd does not boot from the snapshot, and it may be too old for it",
-                where=f"{programs.etcd}, {programs.version}",
+                where=f"{program.etcd}, {program.version}",
                 why=f"the snapshot was written by etcd {run.opened.manifest.etcd.version}: {error}",
                 fix="Name a newer etcd with etcd_program.",
             ) from error
         run.wrong([str(error)])
     except BackupError as error:
         run.wrong([str(error)])
-
-
-def _restore(programs: restore.Programs, directory: Path, data: Path) -> None:
-    snapshot = directory / "etcd.snapshot"
-    restore.restore_snapshot(programs, snapshot, data)
-    # Its content is in the data now; what is gone need not be written to the disk.
-    snapshot.unlink()
-
-
-def _fetch(run: _Run, directory: Path) -> None:
-    run.opened.snapshot_file(directory)
-    run.figures["snapshot_bytes"] = run.opened.manifest.file(SNAPSHOT).raw_size
 
 
 def compare(client: EtcdClient, wanted: EtcdState) -> Iterator[str]:

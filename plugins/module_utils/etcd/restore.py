@@ -3,9 +3,11 @@
 """A scratch etcd that boots from a snapshot, on this host, for nobody else to see.
 
 It listens on a socket in a private directory and on no port at all, and it ends with the program that started it.
-The data directory is made by etcd's own tool: ``etcdutl snapshot restore`` from 3.5 on, ``etcdctl snapshot restore``
-before; 3.6 removed the latter (etcd's CHANGELOG-3.6).  The snapshot's SHA-256 trailer is the caller's to check, who has
-read all of it anyway; here it is not read a second time for it.
+
+A snapshot is the database of a member, and a new member is made of it by putting it where that member looks for its
+own, for which it need not be copied.  What etcd keeps in it about the member that it was is made what ``etcdutl
+snapshot restore`` makes it: nothing of a log was applied yet.  Facts: ``server/etcdserver/cindex`` and
+``etcdutl/snapshot/v3_snapshot.go`` of etcd; 3.5 and 3.6 boot so from what 3.3 to 3.6 wrote.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EtcdError, InputError
+from .bolt import Bolt
 from .client import EtcdClient
 
 #: Where the collection's own local cluster keeps the programs it has built.
@@ -29,44 +32,41 @@ BUILT = Path("/var/cache/pachops/programs")
 
 _PREFIX = "pachops-etcd-"
 _MEMBER = "scratch"
-# Never listened on: etcd wants a host and a port in the addresses that it would tell to others.
-_ADVERTISED = "http://127.0.0.1:2380"
-_VERSION = re.compile(r"[vV]ersion: *v?(\d+)\.(\d+)\.(\d+)")
+# Never listened on: etcd wants a host and a port in the addresses that it would tell to others.  No member that is
+# named in a snapshot has this one.
+_ADVERTISED = "http://127.0.0.1:1"
+_VERSION = re.compile(r"[vV]ersion: *v?(\d+\.\d+\.\d+)")
+# The first that listens on sockets with a path.
+_OLDEST = (3, 5)
+# What a member keeps of itself in its database, by bucket and key, and what a new one finds there: how much of its log
+# it has applied (3.6 waits for ever where its log is younger), and whether users need a password.
+_RESET = {b"meta": {b"consistent_index": bytes(8)}, b"auth": {b"authEnabled": bytes(1)}}
 # A socket's path may have 107 bytes on Linux.
 _LONGEST_DIRECTORY = 90
 
 
 @dataclass(frozen=True)
-class Programs:
-    """The programs of one etcd release.
+class Program:
+    """An etcd on this host.
 
     :param etcd: path of the server.
-    :param restorer: path of the tool that has ``snapshot restore``: etcdutl or etcdctl.
-    :param version: the server's version, such as ``3.5.21``.
+    :param version: such as ``3.5.21``.
     """
 
     etcd: str
-    restorer: str
     version: str
-
-    @property
-    def release(self) -> tuple[int, ...]:
-        """The version as numbers."""
-        return _numbers(self.version)
 
     def as_new_as(self, version: str) -> bool:
         """Return whether its minor release is that of ``version`` or a later one."""
-        return self.release[:2] >= _numbers(version)[:2]
+        return _numbers(self.version)[:2] >= _numbers(version)[:2]
 
 
-def find_programs(etcd: str = "", preferred: str = "", built: Path = BUILT) -> Programs:
+def find_program(etcd: str = "", preferred: str = "", built: Path = BUILT) -> Program:
     """Return the etcd to use: the one that is named, one on PATH, or the newest that the local cluster has built.
-
-    The tool that restores is looked for beside it first, then on PATH.
 
     :param etcd: path of the server, empty to look for one.
     :param preferred: the version that wrote the snapshot; the first etcd that is as new is taken, else the first.
-    :raises InputError: when there is none, or none that can restore.
+    :raises InputError: when there is none, or none that is new enough.
     """
     candidates = [etcd] if etcd else [path for path in (shutil.which("etcd") or "", *_built(built)) if path]
     refused = "a backup is proven by booting an etcd from it, and none was found"
@@ -75,17 +75,17 @@ def find_programs(etcd: str = "", preferred: str = "", built: Path = BUILT) -> P
         if not os.access(server, os.X_OK):
             refused = f"{server} is no program"
             continue
-        restorer = _restorer(Path(server).resolve().parent)
-        if restorer:
-            usable.append(Programs(server, restorer, _dotted(_version(server))))
+        version = _version(server)
+        if _numbers(version) >= _OLDEST:
+            usable.append(Program(server, version))
         else:
-            refused = f"neither etcdutl nor an etcdctl before 3.6 is beside {server} or on PATH"
+            refused = f"{server} is etcd {version}, and what boots here is 3.5 or later"
     if not usable:
         raise InputError(
             "there is no etcd program to verify with",
             where=etcd or "etcd_program",
             why=refused,
-            fix="Install etcd with etcdutl or etcdctl of the same release, and name it with etcd_program.",
+            fix="Install etcd 3.5 or later, or name one with etcd_program.",
         )
     return next((each for each in usable if each.as_new_as(preferred)), usable[0])
 
@@ -95,46 +95,28 @@ def _built(programs: Path) -> list[str]:
     return [str(path) for path in found]
 
 
-def _restorer(beside: Path) -> str:
-    for tool in ("etcdutl", "etcdctl"):
-        for candidate in (str(beside / tool), shutil.which(tool) or ""):
-            if candidate and os.access(candidate, os.X_OK) and (tool == "etcdutl" or _version(candidate) < (3, 6, 0)):
-                return candidate
-    return ""
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
-
-
-def _version(program: str) -> tuple[int, int, int]:
-    tool = Path(program).name.startswith(("etcdutl", "etcdctl"))
-    result = _run([program, "version" if tool else "--version"])
-    match = _VERSION.search(result.stdout)
-    if not match:
-        raise InputError("the program does not tell etcd's version", where=program, why=result.stdout[:200])
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _run(command: list[str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ.get("PATH", ""), "ETCDCTL_API": "3"}
+def _version(program: str) -> str:
     try:
-        return subprocess.run(
-            command,
+        result = subprocess.run(
+            [program, "--version"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=environment,
-            timeout=timeout,
+            env={"PATH": os.environ.get("PATH", "")},
+            timeout=30.0,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EtcdError("cannot run a program of etcd", where=command[0], why=str(error)) from error
+        raise InputError("cannot run etcd", where=program, why=str(error)) from error
+    match = _VERSION.search(result.stdout)
+    if not match:
+        raise InputError("the program does not tell etcd's version", where=program, why=result.stdout[:200])
+    return match[1]
 
 
 @contextlib.contextmanager
@@ -173,10 +155,10 @@ def _sweep(place: Path) -> None:
 def require_space(directory: Path, size: int) -> None:
     """Refuse early what would fill the disk.
 
-    :param size: bytes of the snapshot, which is needed twice: as a file and as the database made from it.
+    :param size: bytes of the snapshot; some more are for the log that every etcd begins with.
     :raises InputError: when there is less.
     """
-    wanted = 2 * size + (200 << 20)
+    wanted = size + (200 << 20)
     free = shutil.disk_usage(directory).free
     if free < wanted:
         raise InputError(
@@ -187,19 +169,34 @@ def require_space(directory: Path, size: int) -> None:
         )
 
 
-def restore_snapshot(programs: Programs, snapshot: Path, data: Path) -> None:
-    """Make the data directory of a single member from a snapshot whose trailer was checked.
+def make_member(chunks: Iterable[bytes], data: Path) -> None:
+    """Make the data directory of a new member out of a snapshot.
 
-    :raises EtcdError: when the tool refuses the snapshot.
+    :param chunks: the database alone, without the SHA-256 at a snapshot's end, which is the caller's to compare.
+    :raises EtcdError: they are no database.
+    :raises InputError: there is no space for it.
     """
-    command = [programs.restorer]
-    if not Path(programs.restorer).name.startswith("etcdutl"):
-        command += ["--command-timeout=1h"]
-    command += ["snapshot", "restore", str(snapshot), "--skip-hash-check", f"--data-dir={data}", f"--name={_MEMBER}"]
-    command += [f"--initial-cluster={_MEMBER}={_ADVERTISED}", f"--initial-advertise-peer-urls={_ADVERTISED}"]
-    result = _run(command, timeout=3600.0)
-    if result.returncode != 0:
-        raise EtcdError("etcd's own tool cannot restore the snapshot", where=str(snapshot), why=_reason(result.stdout))
+    path = database(data)
+    path.parent.mkdir(mode=0o700, parents=True)
+    for each in (data, data / "member"):
+        each.chmod(0o700)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.writelines(chunks)
+    except OSError as error:
+        raise InputError(
+            "cannot write the database of an etcd to be booted",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="Free space there, or name another workdir.",
+        ) from error
+    with Bolt(path) as found, path.open("r+b") as file:
+        buckets = found.buckets()
+        for name, wanted in _RESET.items():
+            for key, value, where in buckets[name].items() if name in buckets else ():
+                if len(value) == len(wanted.get(key, b"")):
+                    file.seek(where)
+                    file.write(wanted[key])
 
 
 def database(data: Path) -> Path:
@@ -215,7 +212,7 @@ def _reason(output: str) -> str:
 
 
 @contextlib.contextmanager
-def booted(programs: Programs, data: Path, timeout: float = 120.0) -> Iterator[EtcdClient]:
+def booted(program: Program, data: Path, timeout: float = 120.0) -> Iterator[EtcdClient]:
     """Yield a client of an etcd that runs on ``data``; it is stopped afterwards.
 
     :param data: a data directory in a private one, beside which the log is kept.  The sockets have a private directory
@@ -226,17 +223,17 @@ def booted(programs: Programs, data: Path, timeout: float = 120.0) -> Iterator[E
     with tempfile.TemporaryDirectory(prefix="pachops-") as sockets:
         if len(sockets) > _LONGEST_DIRECTORY:
             raise InputError("the path is too long for a socket", where=sockets, fix="Set TMPDIR to a shorter one.")
-        with _booted(programs, data, Path(sockets), timeout) as client:
+        with _booted(program, data, Path(sockets), timeout) as client:
             yield client
 
 
 @contextlib.contextmanager
-def _booted(programs: Programs, data: Path, sockets: Path, timeout: float) -> Iterator[EtcdClient]:
+def _booted(program: Program, data: Path, sockets: Path, timeout: float) -> Iterator[EtcdClient]:
     client_socket, peer_socket, log = sockets / "client.sock", sockets / "peer.sock", data.parent / "etcd.log"
     command = [
         # Without it an etcd would outlive a killed verification.
         *(["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []),
-        programs.etcd,
+        program.etcd,
         f"--name={_MEMBER}",
         f"--data-dir={data}",
         f"--listen-client-urls=unix://{client_socket}",
@@ -246,7 +243,7 @@ def _booted(programs: Programs, data: Path, sockets: Path, timeout: float) -> It
         f"--initial-cluster={_MEMBER}={_ADVERTISED}",
         # The default quota would raise an alarm on a database larger than 2 GiB.
         f"--quota-backend-bytes={64 << 30}",
-        *(["--unsafe-no-fsync"] if programs.release >= (3, 5) else []),
+        "--unsafe-no-fsync",
         # Alone it is elected after a few heartbeats, and nobody waits for them.
         "--heartbeat-interval=10",
         "--election-timeout=100",

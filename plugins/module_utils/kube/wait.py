@@ -234,7 +234,8 @@ class _Wait:
             fix = "Correct the command or the image."
             yield Trouble("start", f"the container {name} cannot be started", where, message, fix, pod, name)
         restarts = int(status.get("restartCount", 0))
-        first = self.restarts.setdefault((pod["metadata"]["uid"], name), restarts if restarts > _CRASHES else 0)
+        # A pod that crashed before may be one that a rollout is about to replace.
+        first = self.restarts.setdefault((pod["metadata"]["uid"], name), restarts if restarts >= _CRASHES else 0)
         if restarts - first >= _CRASHES:
             yield self._crash(pod, status, where, events)
         elif not status.get("ready") and _runs(status) and _is_main(pod, name):

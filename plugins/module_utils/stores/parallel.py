@@ -16,6 +16,14 @@ Result = TypeVar("Result")
 _BATCH = 16
 
 
+def beside(function: Callable[[], Result]) -> Future[Result]:
+    """Begin a call in a thread of its own, and return what will have its result."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="store")
+    begun = pool.submit(function)
+    pool.shutdown(wait=False)
+    return begun
+
+
 def each(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, waiting: int | None = None
 ) -> Iterator[Result]:

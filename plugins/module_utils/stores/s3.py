@@ -8,7 +8,9 @@ import base64
 import contextlib
 import hashlib
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -20,6 +22,8 @@ from .base import CHUNK, FULL, HELD, ObjectExists, ObjectLocked, ObjectMissing, 
 from .s3_quick import BROKEN, Page, Quick, quick
 
 _MISSING = ("NoSuchKey", "404", "NotFound")
+_LISTINGS = 4  # at once
+_LAST = chr(sys.maxunicode)  # no key comes after it
 _EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 _COPY_LIMIT = 5 << 30  # bytes: what one CopyObject takes
 _NO_CONDITIONS = ("NotImplemented", "501")
@@ -65,28 +69,27 @@ class S3Options:
 
 
 class S3Store(Store):
-    """A store in one bucket: whole objects and listings by short requests of its own, everything else through boto3."""
+    """A store in one bucket: whole objects and listings by short requests of its own, all else through the SDK."""
 
     def __init__(self, options: S3Options) -> None:
         try:
-            import boto3
+            # boto3 without its transfers, which are not used and take as long to import as all of this.
             import botocore.config
             import botocore.exceptions
+            import botocore.session
         except ImportError as error:
             raise InputError(
                 "the Python library boto3 is missing", why=str(error), fix="Install the collection's requirements.txt."
             ) from error
-        self._errors = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error)
+        self._errors = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError)
         self._options = options
         self.where = f"s3://{options.bucket}"
-        self._session = session = boto3.session.Session(
-            aws_access_key_id=options.access_key or None,
-            aws_secret_access_key=options.secret_key or None,
-            aws_session_token=options.session_token or None,
-            region_name=options.region or None,
-        )
-        self._client = session.client(
+        self._session = session = botocore.session.get_session()
+        if options.access_key:
+            session.set_credentials(options.access_key, options.secret_key, options.session_token or None)
+        self._client = session.create_client(
             "s3",
+            region_name=options.region or None,
             endpoint_url=options.endpoint or None,
             verify=options.verify,
             config=botocore.config.Config(
@@ -253,8 +256,33 @@ class S3Store(Store):
         except self._errors as error:
             raise self._error("cannot list the bucket", prefix, error) from error
 
-    def _page(self, prefix: str, token: str) -> tuple[Page, str]:
-        more = {"ContinuationToken": token} if token else {}
+    def list_parts(self, prefix: str, borders: Sequence[str]) -> Iterator[StoredObject]:
+        def ask(token: str, start: str) -> tuple[Page, str]:
+            return (self._quick and self._quick.page(prefix, token, start)) or self._page(prefix, token, start)
+
+        try:
+            page, token = ask("", "")
+            yield from itertools.starmap(StoredObject, page)
+            if not token:
+                return
+            begins = [page[-1][0], *(each for each in borders if each > page[-1][0])]
+            with ThreadPoolExecutor(_LISTINGS, thread_name_prefix="store") as pool:
+                # Of each part one page is under way or waits here, with the last key of the part.
+                pending = {
+                    pool.submit(ask, "", begin): end for begin, end in zip(begins, (*begins[1:], _LAST), strict=True)
+                }
+                while pending:
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        end = pending.pop(future)
+                        page, token = future.result()
+                        if token and page[-1][0] < end:
+                            pending[pool.submit(ask, token, "")] = end
+                        yield from (StoredObject(*each) for each in page if each[0] <= end)
+        except self._errors as error:
+            raise self._error("cannot list the bucket", prefix, error) from error
+
+    def _page(self, prefix: str, token: str, start: str = "") -> tuple[Page, str]:
+        more = {"ContinuationToken": token} if token else {"StartAfter": start} if start else {}
         page = self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=prefix, **more)
         found = [(item["Key"], item["Size"], item.get("ETag", "").strip('"')) for item in page.get("Contents", ())]
         return found, page.get("NextContinuationToken", "")

@@ -181,14 +181,15 @@ class Quick:
         connection, response = answered
         return self._body(connection, response), response.getheader("ETag", "")
 
-    def page(self, prefix: str, token: str) -> tuple[Page, str] | None:
+    def page(self, prefix: str, token: str, start: str = "") -> tuple[Page, str] | None:
         """Return one page of a listing, and the token of the next one, empty at the end; None where the SDK has to.
 
-        :param token: empty for the first page.
+        :param token: empty for the first page, which begins after the key ``start``.
         :raises botocore.exceptions.ClientError: the service refuses.
         """
         fields = {"continuation-token": token} if token else {}
         fields |= {"encoding-type": "url", "list-type": "2", "prefix": prefix}
+        fields |= {"start-after": start} if start else {}
         query = urlencode(fields, quote_via=quote, safe="-_.~")
         answered = self._ask("GET", "ListObjectsV2", self._address.bucket, b"", {}, query)
         try:
@@ -268,14 +269,12 @@ def _read_page(data: bytes) -> tuple[Page, str] | None:
         root = ElementTree.fromstring(data)  # noqa: S314 - the SDK reads the same answers with the same parser
         space = root.tag.rpartition("}")[0] + "}" if "}" in root.tag else ""
         decoded = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
-        page = [
-            (
-                decoded(each.findtext(f"{space}Key", "")),
-                int(each.findtext(f"{space}Size", "")),
-                each.findtext(f"{space}ETag", "").strip('"'),
-            )
-            for each in root.iter(f"{space}Contents")
-        ]
+        page = []
+        for each in root.iter(f"{space}Contents"):
+            found = {field.tag: field.text or "" for field in each}
+            key = found.get(f"{space}Key", "")
+            tag = found.get(f"{space}ETag", "").strip('"')
+            page.append((decoded(key) if "%" in key or "+" in key else key, int(found.get(f"{space}Size", "")), tag))
         if root.findtext(f"{space}IsTruncated") == "true":
             return page, root.findtext(f"{space}NextContinuationToken") or ""
     except (ElementTree.ParseError, ValueError):
@@ -307,8 +306,8 @@ def _refusal(operation: str, response: http.client.HTTPResponse, again: int) -> 
 def quick(client: Any, session: Any, bucket: str, verify: bool | str, timeout: float) -> Quick | None:
     """Return the quick way to a bucket, None where the SDK's settings ask for anything out of the ordinary.
 
-    :param client: boto3's client for S3, whose idea of the address is taken.
-    :param session: boto3's session.
+    :param client: the SDK's client for S3, whose idea of the address is taken.
+    :param session: the SDK's session.
     """
     from botocore.httpsession import get_cert_path
     from botocore.utils import get_environ_proxies

@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -191,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _listing(self, query: dict[str, str]) -> None:
         objects = self.bucket.objects
         found = sorted(each for each in objects if each.startswith(query.get("prefix", "")))
-        start = int(query.get("continuation-token", 0))
+        start = int(query.get("continuation-token", bisect_right(found, query.get("start-after", ""))))
         end = start + self.bucket.page
         items = "".join(
             f"<Contents><Key>{escape(each)}</Key><Size>{len(objects[each])}</Size></Contents>"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import socket
 import subprocess
 import time
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import restore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import TRAILER
 from doubles.kube import FakeKube, installation, node
 
 PROGRAMS = Path("/var/cache/pachops/programs")
@@ -93,6 +96,19 @@ def running(
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def booted(snapshot: Path, data: Path, etcd: str = "") -> Iterator[EtcdClient]:
+    """Boot an etcd from the file of a snapshot; ``data`` is made.
+
+    :param etcd: another program than the local cluster's.
+    """
+    content = snapshot.read_bytes()
+    assert hashlib.sha256(content[:-TRAILER]).digest() == content[-TRAILER:]
+    restore.make_member([content[:-TRAILER]], data)
+    with restore.booted(restore.find_program(etcd or str(program())), data) as client:
+        yield client
 
 
 def fill(address: str) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.streams i
     compressed,
     decompressed,
     large,
+    parted,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError
 
@@ -32,6 +34,15 @@ def test_bytes_are_counted_compressed_and_come_back() -> None:
     assert b"".join(decompressed(packed, "x")) == WHOLE
     assert list(large([])) == []
     assert b"".join(decompressed(compressed([]), "x")) == b""
+
+
+@pytest.mark.parametrize("border", [-1, 0, 1, 36, 37, 38, len(WHOLE) - 1, len(WHOLE), len(WHOLE) + 1])
+def test_no_chunk_crosses_a_border(border: int) -> None:
+    chunks = list(parted(DATA, border))
+    assert b"".join(chunks) == WHOLE
+    reached = list(itertools.accumulate(map(len, chunks), initial=0))
+    assert border in reached or not 0 <= border <= len(WHOLE)
+    assert len(chunks) - len(DATA) <= 1
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1, -5])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,16 @@ def test_trouble_that_goes_away_starts_anew(api: FakeApi, kube: Kube, clock: Clo
     assert "not ready after 40 s" in failure(kube, timeout=40)
 
 
+def crash(api: FakeApi, ref: Ref) -> None:
+    """Let the pod's container crash from the second look on."""
+    looks = itertools.count()
+
+    def again(_ref: Ref) -> None:
+        api.stored(ref)["status"]["containerStatuses"][0]["restartCount"] = 2 * (next(looks) > 0)
+
+    api.on_get = again
+
+
 def test_a_crash_loop_shows_the_log_without_stack_and_secrets(api: FakeApi, kube: Kube) -> None:
     deployment(api)
     encoded = {"password": base64.b64encode(VALUE.encode()).decode()}
@@ -260,7 +271,7 @@ def test_a_crash_loop_shows_the_log_without_stack_and_secrets(api: FakeApi, kube
         ],
     }
     ended = {"terminated": {"reason": "Error", "exitCode": 1, "message": f"login {VALUE}"}}
-    pod(api, spec=spec, **container("CrashLoopBackOff", restartCount=2, lastState=ended))
+    crash(api, pod(api, spec=spec, **container("CrashLoopBackOff", lastState=ended)))
     api.logs[("pachd-0", "pachd", False)] = (
         "goroutine 1 [running]:\nmain.main(0x1, 0x2)\n\t/src/main.go:1 +0x1\ncreated by net/http\n\n"
         f"with {VALUE} and storage-hunter2\nexample-bucket: amazon-region not found\n"
@@ -280,7 +291,7 @@ def test_a_log_is_withheld_where_secrets_cannot_be_read(api: FakeApi, kube: Kube
     api.denied = {("get", "secrets")}
     spec = {"containers": [{"name": "pachd", "image": "i", "envFrom": [{"secretRef": {"name": "s"}}]}]}
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
-    pod(api, spec=spec, **container("CrashLoopBackOff", restartCount=2, lastState=ended))
+    crash(api, pod(api, spec=spec, **container("CrashLoopBackOff", lastState=ended)))
     event(api, "Unhealthy", "Liveness probe failed: gone")
     api.logs[("pachd-0", "pachd", False)] = VALUE
     message = failure(kube)
@@ -290,14 +301,16 @@ def test_a_log_is_withheld_where_secrets_cannot_be_read(api: FakeApi, kube: Kube
     assert "Raise its memory limit" in message
 
 
-def test_restarts_of_the_past_are_no_crash_loop(api: FakeApi, kube: Kube, clock: Clock) -> None:
+@pytest.mark.parametrize("before", [2, 3, 7])
+def test_restarts_of_the_past_are_no_crash_loop(api: FakeApi, kube: Kube, clock: Clock, before: int) -> None:
+    """Of the pod that a rollout is about to replace, say, because it crashed: then there are two."""
     deployment(api)
-    ref = pod(api, **container(restartCount=7))
+    ref = pod(api, **container(restartCount=before))
     assert "not ready after 30 s" in failure(kube, timeout=30)
 
     def crash(_ref: Ref) -> None:
         if clock.now > 1040:
-            api.stored(ref)["status"]["containerStatuses"][0]["restartCount"] = 9
+            api.stored(ref)["status"]["containerStatuses"][0]["restartCount"] = before + 2
 
     api.on_get = crash
     api.logs[("pachd-0", "pachd", True)] = "the crashed one's words"

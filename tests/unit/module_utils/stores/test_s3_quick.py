@@ -130,6 +130,17 @@ def test_what_passes_is_tried_again_by_the_sdk(store: S3Store, bucket: Bucket, s
     assert sdk == ["PutObject", "GetObject", "ListObjectsV2"]
 
 
+def test_a_listing_in_parts_goes_either_way(store: S3Store, sdk: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"p/{digit}{number}" for digit in "048c" for number in range(4)]
+    for name in names:
+        store.write(name, [b"x"])
+    assert sorted(each.key for each in store.list_parts("p/", ["p/4", "p/8", "p/c"])) == names
+    assert sdk == []
+    monkeypatch.setitem(vars(store), "_quick", None)
+    assert sorted(each.key for each in store.list_parts("p/", ["p/4", "p/8", "p/c"])) == names
+    assert set(sdk) == {"ListObjectsV2"}
+
+
 def test_odd_answers_end_it(store: S3Store, bucket: Bucket, sdk: list[str]) -> None:
     for number in range(5):
         bucket.passing = [409] if number < 3 else []

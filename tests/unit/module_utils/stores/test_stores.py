@@ -25,6 +25,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.base impo
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.gcs import GcsStore
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import TREES, borders
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.location import Access, open_location
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.s3 import S3Options, S3Store
 from doubles.buckets import Bucket, served, without_tokens
@@ -100,6 +101,19 @@ def test_a_listing_has_all_pages_and_only_the_prefix(store: Store) -> None:
     assert len(list(store.list())) == 7
 
 
+def test_a_listing_in_parts_has_every_object_once(store: Store) -> None:
+    names = sorted(f"c/{tree}/{name}" for tree in TREES for name in ("0a", "3f", "4", "40", "7", "c", "zz", "Ä+ %"))
+    for name in [*names, "c/odd", "a", "d"]:
+        store.write(name, [b"x"])
+    found = [each.key for each in store.list_parts("c/", borders("c/"))]
+    assert sorted(found) == sorted(each.key for each in store.list("c/"))
+    assert len(found) == len(names) + 1
+    below = Below(store, "c/")
+    assert sorted(f"c/{each.key}" for each in below.list_parts("", borders())) == sorted(found)
+    assert [each.key for each in store.list_parts("a", ["a"])] == ["a"]
+    assert list(store.list_parts("nothing/", borders("nothing/"))) == []
+
+
 def test_a_source_that_fails_leaves_nothing(store: Store) -> None:
     def broken() -> Iterator[bytes]:
         yield b"half"
@@ -165,7 +179,10 @@ def test_a_directory_says_what_the_system_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "make"),
-    [("boto3", lambda: S3Store(S3Options("b", "r"))), ("google.resumable_media.requests", lambda: GcsStore("b"))],
+    [
+        ("botocore.session", lambda: S3Store(S3Options("b", "r"))),
+        ("google.resumable_media.requests", lambda: GcsStore("b")),
+    ],
 )
 def test_a_missing_library_is_an_instruction(
     library: str, make: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
