@@ -25,7 +25,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.objects im
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.state import State
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore.objects import Place
 from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.directory import DirectoryStore
-from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling
+from ansible_collections.pachops.pachyderm.plugins.module_utils.stores.keys import Spelling, key_of
 from doubles import genuine
 from doubles.etcd import booted, running
 from doubles.migrating import NEW, OLD, Movable
@@ -404,6 +404,23 @@ def test_objects_rewritten_at_the_source_are_copied_again(tmp_path: Path) -> Non
     origin.store.write("tag/two", [b"4"])
     assert ObjectMigration(origin, place).copy().copied == 1
     assert b"".join(place.store.read("owt/gat/hcap")) == b"4"
+
+
+def test_objects_that_are_written_while_they_are_copied_are_copied_again(tmp_path: Path) -> None:
+    source, target = small(tmp_path, "source"), small(tmp_path, "target", Spelling.REVERSED)
+    source.store.write("block/growing", [b"half"])
+    read, migration = source.store.read, ObjectMigration(source, target)
+
+    def grows(key: str, *arguments: Any, **options: Any) -> Iterator[bytes]:
+        (tmp_path / "source" / "block" / "growing").write_bytes(b"half and half")
+        return read(key, *arguments, **options)
+
+    source.store.read = grows  # type: ignore[method-assign]
+    source.store.copy_from = target.store.copy_from = lambda *_arguments: False  # type: ignore[method-assign]
+    migration.copy()
+    source.store.read = read  # type: ignore[method-assign]
+    assert migration.copy().compared == 1
+    assert b"".join(target.store.read(key_of("block/growing", Spelling.REVERSED))) == b"half and half"
 
 
 def test_objects_that_are_there_already_are_compared(tmp_path: Path) -> None:
