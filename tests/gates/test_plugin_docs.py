@@ -141,3 +141,11 @@ def fragment_options(name: str) -> dict[str, Any]:
         found: dict[str, Any] = yaml.safe_load(text).get("options") or {}
         return found
     pytest.fail(f"no documentation fragment {name}")
+
+
+def test_both_sides_of_a_migration_are_documented_alike() -> None:
+    """The text is there twice, since a fragment has to be a literal."""
+    sides = fragment_options("pachops.pachyderm.migrate")
+    alone = fragment_options("pachops.pachyderm.migrate.source")
+    assert sides["source"] == alone["source"]
+    assert sides["source"]["suboptions"] == sides["target"]["suboptions"]

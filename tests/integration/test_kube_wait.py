@@ -123,10 +123,10 @@ def test_a_crash_shows_the_telling_lines_and_hides_secrets(kube: Kube, namespace
     kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": value}})
     reference = {"secretKeyRef": {"name": "s", "key": "password"}}
     script = 'echo "login with $P"; echo "goroutine 1 [running]:"; echo "amazon-region not found"; exit 7'
-    message, seconds = failure(
-        kube,
-        workload(namespace, command=["sh", "-c", script], env=[{"name": "P", "valueFrom": reference}]),
-    )
+    crashing = workload(namespace, command=["sh", "-c", script], env=[{"name": "P", "valueFrom": reference}])
+    # Without a probe it would count as available between its start and its end.
+    crashing["spec"]["minReadySeconds"] = 5
+    message, seconds = failure(kube, crashing)
     assert "crashes again and again" in message
     assert "exit code 7" in message
     assert "amazon-region not found" in message
