@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,3 +74,5 @@ def namespace(kube: Kube) -> Iterator[str]:
     kube.apply(obj)
     yield name
     kube.delete(Ref.of(obj))
+    # Where an installation with backend local had its objects.
+    shutil.rmtree(Path("/var/pachyderm") / name, ignore_errors=True)

@@ -41,6 +41,7 @@ LIBRARIES = ("grpc", "urllib3", "websocket", "yaml")
 LOG = "forward.log"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _PATIENCE_WITH_AN_END = 20.0  # seconds that a program may take to stop
+_PATIENCE_WITH_A_KILL = 10.0
 _TAIL = 12  # lines of the log that a message quotes
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
 
@@ -558,7 +559,11 @@ def _end(pid: int) -> None:
         os.kill(pid, signal.SIGTERM)
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for left in (pid, *children):
-        if left == pid or PACKAGE in _command_line(left):
-            with contextlib.suppress(OSError):
-                os.kill(left, signal.SIGKILL)
+    ours = [left for left in (pid, *children) if left == pid or PACKAGE in _command_line(left)]
+    for left in ours:
+        with contextlib.suppress(OSError):
+            os.kill(left, signal.SIGKILL)
+    # Whoever was killed still has to die, and only then is its port free.
+    deadline = time.monotonic() + _PATIENCE_WITH_A_KILL
+    while any(map(_alive, ours)) and time.monotonic() < deadline:
+        time.sleep(0.05)

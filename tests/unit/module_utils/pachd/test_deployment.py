@@ -324,7 +324,12 @@ def test_who_deploys_while_another_operation_has_paused_it_does_not_start_pachd(
 
 def test_an_installation_whose_restore_died_is_not_deployed() -> None:
     kube = deployed()
-    journal = {"id": "1", "backup": "20260101T000000Z-r1", "state": "running", "steps": [{"step": "exchange"}]}
+    journal = {
+        "id": "20260102t000000-ab12",
+        "backup": "20260101T000000Z-r1",
+        "state": "running",
+        "steps": [{"step": "exchange"}],
+    }
     name = {"name": "pachops-restore", "namespace": "pachyderm"}
     kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": {"journal": json.dumps(journal)}})
     with pytest.raises(InputError, match=r"running at the step 'exchange'.*undo"):
