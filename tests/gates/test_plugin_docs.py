@@ -144,7 +144,7 @@ def fragment_options(name: str) -> dict[str, Any]:
 
 
 def test_both_sides_of_a_migration_are_documented_alike() -> None:
-    """The text is there twice, since a fragment has to be a literal."""
+    """One text serves both, with and without the target."""
     sides = fragment_options("pachops.pachyderm.migrate")
     alone = fragment_options("pachops.pachyderm.migrate.source")
     assert sides["source"] == alone["source"]
