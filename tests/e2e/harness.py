@@ -139,6 +139,17 @@ class Cluster:
             yield pachd
 
 
+def processes(component: str, root: Path) -> list[int]:
+    """Return the pids of a component of the local cluster in ``root``; none where this host does not run it."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            program, *arguments = file.read_text(errors="replace").split("\0")
+            if Path(program).name == component and any(f"{root}/" in argument for argument in arguments):
+                found.append(int(file.parent.name))
+    return found
+
+
 @contextlib.contextmanager
 def namespace_of(cluster: Cluster, name: str) -> Iterator[str]:
     """Yield a namespace that does not exist yet, and leave none behind, nor files on the node."""

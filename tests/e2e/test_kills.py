@@ -14,29 +14,15 @@ from pathlib import Path
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.files import local
-from e2e.harness import ROOT, Cluster
+from e2e.harness import ROOT, Cluster, processes
 
 TICKS = ROOT / "examples" / "quickstart" / "ticks.csv"
 SURVIVE = ROOT / "molecule" / "client" / "files" / "survive.py"
 
 
-def process(component: str, kubeconfig: str) -> int:
-    """Return the pid of a component of the cluster whose kubeconfig this is; 0 where this host does not run it."""
-    state = str(Path(kubeconfig).parent)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-            except (OSError, UnicodeDecodeError):
-                continue
-            if Path(words[0]).name == component and any(state in word for word in words[1:]):
-                return int(entry.name)
-    return 0
-
-
-def need(component: str, cluster: Cluster) -> int:
-    """Return the component's pid, or skip where there is none."""
-    found = process(component, cluster.kubeconfig)
+def need(component: str, cluster: Cluster) -> list[int]:
+    """Return the component's processes, or skip where there is none."""
+    found = processes(component, Path(cluster.kubeconfig).parent)
     if not found:
         pytest.skip(f"this host does not run the cluster's {component}, so it cannot be killed from here")
     return found
@@ -52,9 +38,9 @@ def filled(cluster: Cluster, first: str) -> str:
 @pytest.mark.parametrize("component", ["kubelet", "etcd"])
 def test_a_killed_component_loses_nothing(cluster: Cluster, filled: str, component: str) -> None:
     killed = need(component, cluster)
-    os.kill(killed, signal.SIGKILL)
+    os.kill(killed[0], signal.SIGKILL)
     deadline = time.monotonic() + 120
-    while process(component, cluster.kubeconfig) in (0, killed):
+    while processes(component, Path(cluster.kubeconfig).parent) in ([], killed):
         assert time.monotonic() < deadline, f"{component} was not started again"
         time.sleep(0.5)
     while True:

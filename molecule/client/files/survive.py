@@ -12,7 +12,6 @@ figures, and ends the program where its limit is passed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -28,11 +27,13 @@ from typing import Any
 
 import grpc
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".cache" / "collections"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT / ".cache" / "collections"), str(ROOT / "tests")]
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import PachopsError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, connect
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.kinds import Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.pachd.client import Pachd
+from e2e.harness import processes
 
 LABELS = "suite=pachyderm,app=pachd"
 # Seconds after the new pod is ready, on a machine that does nothing else.
@@ -178,25 +179,18 @@ class Test:
 
     def api(self, root: str) -> str:
         """An API server that restarts costs a wait at most."""
-        old = api_server(root)
+
+        def running() -> list[int]:
+            return processes("kube-apiserver", Path(root))
+
+        old = running()
         want(len(old) == 1, f"there are {len(old)} API servers of {root} on this host")
         os.kill(old[0], signal.SIGKILL)
-        until(lambda: api_server(root) not in ([], old), 120.0, "another API server to run")
+        until(lambda: running() not in ([], old), 120.0, "another API server to run")
         began = time.monotonic()
         self.version()
         until(lambda: self.status()["healthy"], 60.0, "the health call to succeed again")
         return f"answered {time.monotonic() - began:.1f} s after the new API server was started"
-
-
-def api_server(root: str) -> list[int]:
-    """Return the process of the API server of the local cluster in ``root``; at most one."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            program, *arguments = file.read_text().split("\0")
-            if program.endswith("/kube-apiserver") and any(f"{root}/" in argument for argument in arguments):
-                found.append(int(file.parent.name))
-    return found
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
