@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -48,3 +50,14 @@ def clear(place: Path, bucket: str) -> None:
     for part in ("buckets", "metadata"):
         shutil.rmtree(place / part / bucket, ignore_errors=True)
     (place / "buckets" / bucket).mkdir()
+
+
+def play(name: str, namespace: str, **variables: Any) -> str:
+    """Run one of the collection's playbooks in the local cluster, and return what it said."""
+    given = {"kubeconfig": KUBECONFIG, "pachyderm_namespace": namespace, **variables}
+    program = Path(sys.executable).parent / "ansible-playbook"
+    command = [str(program), str(ROOT / "playbooks" / f"{name}.yml"), "--extra-vars", json.dumps(given)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout[-4000:] + done.stderr[-1000:])
+    return done.stdout

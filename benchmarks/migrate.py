@@ -9,12 +9,13 @@
   The keys are those of the genuine installation that the tests have, many times over: per commit of the input six
   records of files, and three pipelines one after another with a commit, a job and their index keys each.  Beside it
   the worst case: one list, no two keys of which may share a transaction; make-mirror keeps no order for its part.
-* pause: 500 keys a second are written; what lies between the last one and a compared target, and with it the time that
-  pachd's stop and start take on the local cluster.
+* pause: how long the source stands still in a cut-over by the playbook ``migrate``, between two installations in the
+  local cluster (which has to be there, with the images of the tests), while 500 keys a second are written to the
+  source until its pachd is stopped.  Most of its keys are records of files, which pachd never deletes.
 * objects: one bucket into another, each key spelled anew, against ``rclone copy``, which keeps them; copied by the
   server itself, and through this host as between two servers.
 
-Targets sync to disk, everything is on loopback; S3 is versitygw.  Wanted: keys at least 5 times make-mirror's rate, a
+Targets sync to disk, everything is on this host; S3 is versitygw.  Wanted: keys at least 5 times make-mirror's rate, a
 pause of at most 15 s, objects no slower than rclone.  ``--runs 1 --keys 3000 --objects 200`` takes half a minute.
 """
 
@@ -24,12 +25,12 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import resource
 import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,11 +38,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from _common import clear, environment, timed
+from _common import KUBECONFIG, clear, environment, play, timed
 
 PFS, PPS = b"pachyderm/1.7.0/pachyderm_pfs/", b"pachyderm/1.7.0/pachyderm_pps/"
 FLAGS = ("--max-request-bytes", "52428800", "--quota-backend-bytes", str(8 << 30), "--log-level", "error")
 WANTED_RATE, WANTED_PAUSE = 5.0, 15.0
+SOURCE, TARGET = "bench-from", "bench-to"
+RECORDS = PFS + b"putFileRecords/benchmark/"
+WRITES = 500  # a second
+SMALL = {part: {"requests": {"cpu": "50m", "memory": "256M"}} for part in ("etcd", "pachd")}
 UNDER_WAY = 32
 
 
@@ -179,53 +184,56 @@ def bench_keys(place: Path, options: argparse.Namespace) -> None:
             )
 
 
-def write(address: str, stop: threading.Event) -> int:
-    """Write 500 records a second until told to stop, and return how many there were."""
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient, Put
+def write_until_paused(kube: Any, namespace: str) -> float:
+    """Write 500 records a second until pachd is stopped, and return how many a second they were."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import Put
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
 
-    written, begun = 0, time.monotonic()
-    with EtcdClient(address, 30) as etcd:
-        while not stop.is_set():
-            due = int((time.monotonic() - begun) * 500) + 1
-            keys = [PFS + b"putFileRecords/repo1/open/%d" % (number % 5000) for number in range(written, due)]
+    with etcd_of(kube, observe(kube, namespace), EtcdAccess()) as (etcd, _transport):
+        written, begun = 0, time.monotonic()
+        while not quiesce.paused(kube, namespace):
+            due = int((time.monotonic() - begun) * WRITES) + 1
+            keys = (RECORDS + b"open/%d" % (number % 5000) for number in range(written, due))
             write_all(etcd, ([Put(key, b"x" * 140)] for key in keys))
-            written = max(written, due)
+            written = due
             time.sleep(0.01)
-    return written
+        return written / (time.monotonic() - begun)
 
 
-def bench_pause(place: Path, options: argparse.Namespace) -> None:
-    """Time what is between the end of the writing and a compared target, as the engine does it."""
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import KeyMigration
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate.engine import DRAIN, PAUSE_OVERHEAD
+def bench_pause(options: argparse.Namespace) -> None:
+    """Time the pause of the source, from its beginning until the target's pachd is ready."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import Put
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
 
-    pauses, lags, rates = [], [], []
-    with empty_etcd(place / "source") as (address, source):
-        fill(source, options.keys)
+    kube = connect(KUBECONFIG, None)
+    pauses, rates = [], []
+    try:
+        play("deploy", SOURCE, pachyderm_resources=SMALL)
+        with etcd_of(kube, observe(kube, SOURCE), EtcdAccess()) as (etcd, _transport):
+            names = (RECORDS + b"%032x/%d" % (number // 6, number % 6) for number in range(options.keys))
+            write_all(etcd, ([Put(each, os.urandom(70).hex().encode())] for each in names))
+            count = etcd.count(b"")
         for _unused in range(options.runs):
-            with empty_etcd(place / "target") as (_where, target):
-                migration = KeyMigration(source, target)
-                migration.begin()
-                migration.copy()
-                stop = threading.Event()
-                with migration.following() as follower, ThreadPoolExecutor(1) as pool:
-                    begun = time.monotonic()
-                    writer = pool.submit(write, address, stop)
-                    time.sleep(10)
-                    lags.append(follower.lag().revisions)
-                    stop.set()
-                    rates.append(writer.result() / (time.monotonic() - begun))
-                    paused = time.monotonic()
-                    follower.drain(DRAIN)
-                migration.copy()
-                migration.verify()
-                pauses.append(time.monotonic() - paused)
-    seconds = statistics.median(pauses) + PAUSE_OVERHEAD
+            with ThreadPoolExecutor(1) as pool:
+                writer = pool.submit(write_until_paused, kube, SOURCE)
+                said = play("migrate", TARGET, pachyderm_resources=SMALL, migrate_source={"namespace": SOURCE})
+                rates.append(writer.result())
+            found = re.search(r"paused\s+for\s+([0-9.]+)\s+s", said)
+            assert found, said[-2000:]
+            pauses.append(float(found[1]))
+            play("migrate", TARGET, migrate_source={"namespace": SOURCE}, migrate_action="undo")
+            play("remove", TARGET, remove_level="data", remove_confirm=TARGET)
+    finally:
+        for namespace in (TARGET, SOURCE):
+            play("remove", namespace, remove_level="data", remove_confirm=namespace)
+    pause = statistics.median(pauses)
     print(
-        f"pause at {statistics.median(rates):.0f} writes/s, {options.keys} keys: {statistics.median(pauses):.1f} s to"
-        f" drain and compare, {seconds:.1f} s with {PAUSE_OVERHEAD:.0f} s for pachd's stop and start"
-        f" (wanted ≤ {WANTED_PAUSE:.0f}): {verdict(seconds <= WANTED_PAUSE)};"
-        f" {statistics.median(lags):.0f} revisions behind when it began; {peak()}",
+        f"pause in a cut-over of {count} keys at {statistics.median(rates):.0f} writes/s: {pause:.1f} s"
+        f" until the target is ready (wanted ≤ {WANTED_PAUSE:.0f}): {verdict(pause <= WANTED_PAUSE)}",
         flush=True,
     )
 
@@ -294,7 +302,7 @@ def main() -> None:
         if options.only in ("", "keys"):
             bench_keys(place, options)
         if options.only in ("", "pause"):
-            bench_pause(place, options)
+            bench_pause(options)
         if options.only in ("", "objects"):
             with s3.running(place / "s3") as server:
                 clear(place / "s3", "source")

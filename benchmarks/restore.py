@@ -14,37 +14,25 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from _common import KUBECONFIG, ROOT, timed
+from _common import KUBECONFIG, play, timed
 
 NAMESPACE = "bench-restore"
 IMAGES = Path("/var/cache/pachops/images")
 
 
-def play(name: str, **variables: Any) -> None:
-    """Run one of the collection's playbooks."""
-    given = {"kubeconfig": KUBECONFIG, "pachyderm_namespace": NAMESPACE, **variables}
-    program = Path(sys.executable).parent / "ansible-playbook"
-    command = [str(program), str(ROOT / "playbooks" / f"{name}.yml"), "--extra-vars", json.dumps(given)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stdout[-4000:] + done.stderr[-1000:])
-
-
 def runner() -> str:
     """Return an archive of the image that holds etcd's volume, packed where there is none."""
     if not list(IMAGES.glob("runner-*.tar")):
-        play("runner_image")
+        play("runner_image", NAMESPACE)
     return str(max(IMAGES.glob("runner-*.tar"), key=lambda path: path.stat().st_mtime))
 
 
@@ -112,9 +100,9 @@ def main() -> None:
         backups = str(place / "store")
         try:
             memory = {"limits": {"memory": "3Gi"}, "requests": {"memory": "1Gi"}}
-            play("deploy", pachyderm_resources={"etcd": memory}, pachyderm_image_archives=[runner()])
+            play("deploy", NAMESPACE, pachyderm_resources={"etcd": memory}, pachyderm_image_archives=[runner()])
             fill(kube, options.etcd_mib)
-            play("backup", backup_store=backups)
+            play("backup", NAMESPACE, backup_store=backups)
             store = DirectoryStore(backups, private=True)
             manifest = newest(store, choose_cluster(store, ""))
             assert manifest is not None
@@ -127,11 +115,11 @@ def main() -> None:
                 theirs.append(timed(lambda: subprocess.run(bare, check=True, capture_output=True)) + pods_start(kube))
                 shutil.rmtree(place / "data")
                 began = datetime.now(timezone.utc).isoformat()
-                ours.append(timed(lambda: play("restore", restore_store=backups, **wishes)))
+                ours.append(timed(lambda: play("restore", NAMESPACE, restore_store=backups, **wishes)))
                 made = journals.read(kube, NAMESPACE).steps
                 first = {"step": "before", "begun": began, "done": made[0]["begun"]}
                 steps.append({each["step"]: each for each in (first, *made)})
-                play("restore", restore_action="confirm")
+                play("restore", NAMESPACE, restore_action="confirm")
             mine, other = statistics.median(ours), statistics.median(theirs)
             size = snapshot.stat().st_size >> 20
             for step in steps[0]:
@@ -139,7 +127,7 @@ def main() -> None:
             ratio = f"ratio {mine / other:5.2f} (wanted ≤ 2)"
             print(f"restore of {size} MiB, command to Ready {mine:8.2f} s  {other:8.2f} s  {ratio}")
         finally:
-            play("remove", remove_level="data", remove_confirm=NAMESPACE)
+            play("remove", NAMESPACE, remove_level="data", remove_confirm=NAMESPACE)
 
 
 if __name__ == "__main__":

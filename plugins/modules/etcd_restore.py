@@ -140,7 +140,9 @@ options:
     type: str
     default: ""
   workdir:
-    description: Directory for the snapshot while it is read; needs its size.
+    description:
+      - Directory in which a backup is verified to O(level=restore) or O(level=deep), and its snapshot read in check mode.
+      - It needs room for the unpacked snapshot and 200 MiB.
     type: path
     default: ""
   etcd_timeout:

@@ -93,8 +93,8 @@ options:
     default: ""
   workdir:
     description:
-      - A directory with room for twice the unpacked snapshot, or with O(source) for the metadata; the system's for
-        temporary files by default.
+      - A directory with room for the unpacked snapshot and 200 MiB, or with O(source) for the metadata; the system's
+        for temporary files by default.
     type: path
     default: ""
   etcd_timeout:

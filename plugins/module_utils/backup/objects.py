@@ -85,7 +85,8 @@ def existing(store: Store, cluster_id: str) -> Sizes:
     """Return what a store has of a cluster's objects, by key below ``objects/``."""
     base = object_key(cluster_id)
     # An object that a listing leaves out is read and compared once more, nothing worse.
-    return Sizes((each.key[len(base) :], each.size) for each in store.list_parts(base, borders(base)))
+    found = store.list_parts(base, borders(store.folders(base), base))
+    return Sizes((each.key[len(base) :], each.size) for each in found)
 
 
 @dataclass

@@ -15,12 +15,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backup.lock import Lock
@@ -31,7 +29,7 @@ from ..backup.verify import Options as VerifyOptions
 from ..backup.verify import compare, verify
 from ..errors import BackupError, InputError, PachopsError
 from ..etcd.client import EtcdClient
-from ..etcd.keyspace import Snapshot
+from ..etcd.keyspace import LiveKeyspace
 from ..installation import NAMESPACED, Installation, observe, pod_ready
 from ..kube import quiesce
 from ..kube.client import Ref
@@ -201,20 +199,14 @@ class Restorer:
         :raises InputError: it is refused; nothing was changed.
         :raises PachopsError: it failed; the old state is back, or the message says what is not.
         """
-        with tempfile.TemporaryDirectory(prefix="pachops-", dir=self._options.verify.workdir or None) as place:
-            self._verify(opened)
-            with (
-                Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock,
-                ThreadPoolExecutor(1) as beside,
-            ):
-                # It is needed when pachd is asked, and the snapshot is on its way to etcd's volumes meanwhile.
-                reading = beside.submit(self._read, opened, Path(place))
-                recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
-                if recorder.journal.state == "undoing":
-                    self._roll_back(recorder)
-                plan = self.plan(opened, level, None, recorder.journal)
-                plans.refuse(plan, self._options.confirm, recorder.journal)
-                return self._carry_out(opened, plan, reading, recorder)
+        self._verify(opened)
+        with Lock(self._kube, self._namespace, f"{OPERATION} of {opened.manifest.id}", wait=lock_wait) as lock:
+            recorder = Recorder(self._kube, self._namespace, self.journal(), lock.check, self._now)
+            if recorder.journal.state == "undoing":
+                self._roll_back(recorder)
+            plan = self.plan(opened, level, None, recorder.journal)
+            plans.refuse(plan, self._options.confirm, recorder.journal)
+            return self._carry_out(opened, plan, recorder)
 
     def undo(self, *, lock_wait: float = 0.0) -> Outcome:
         """Put back what the last restore has set aside; what it restored is kept beside it until it is confirmed."""
@@ -268,23 +260,7 @@ class Restorer:
                 fix="Nothing was changed. Restore another one; latest-verified is the newest that was proven.",
             )
 
-    def _read(self, opened: OpenedSet, place: Path) -> tuple[proof.Expected, dict[str, int]]:
-        """Return what pachd will have to answer, and the cron ticks that it will catch up on."""
-        try:
-            # Its digest is compared while it is written.
-            snapshot = opened.snapshot_file(place)
-        except OSError as error:
-            raise BackupError(
-                "cannot keep the snapshot while it is read",
-                where=str(place),
-                why=error.strerror or str(error),
-                fix="Name a directory with more space (restore_workdir).",
-            ) from error
-        keys = Snapshot(snapshot, opened.manifest.etcd.revision, check=False)
-        with State(keys, Objects(opened.objects, Spelling.DIRECTORY)) as state:
-            return proof.expected(state), proof.missed_ticks(state, self._now())
-
-    def _carry_out(self, opened: OpenedSet, plan: Plan, reading: Future[Any], recorder: Recorder) -> Outcome:
+    def _carry_out(self, opened: OpenedSet, plan: Plan, recorder: Recorder) -> Outcome:
         continued = recorder.journal.state == "running"
         if not continued:
             recorder.write(**dataclasses.asdict(self._begin(plan, recorder.journal)))
@@ -293,9 +269,8 @@ class Restorer:
                 # The pods start meanwhile.
                 written = self._objects(opened, plan, recorder)
                 self._make(opened, volumes, recorder)
-                wanted, ticks = reading.result()
                 self._exchange(opened, plan, volumes, recorder)
-            warnings = self._start(opened, plan, wanted, recorder)
+            warnings, ticks = self._start(opened, plan, recorder)
         except PachopsError as error:
             self._fail(error, recorder)
         recorder.write(state="restored")
@@ -357,21 +332,38 @@ class Restorer:
         with recorder.step("exchange"):
             volumes.swap()
 
-    def _start(self, opened: OpenedSet, plan: Plan, wanted: proof.Expected, recorder: Recorder) -> list[str]:
+    def _start(self, opened: OpenedSet, plan: Plan, recorder: Recorder) -> tuple[list[str], dict[str, int]]:
+        """Start what was stopped, prove it, and return warnings and the cron ticks that pachd catches up on."""
         installation = plan.target.installation
         with recorder.step("start etcd"):
             self._progress.stage("start etcd")
             self._scale_etcd(installation, int(recorder.journal.before["etcd_replicas"]))
         with recorder.step("compare"):
             self._compare(opened, len(plan.target.members))
-        with recorder.step("identity"):
-            if plan.deployment_id:
-                identify(self._kube, self._namespace, plan.deployment_id)
-        with recorder.step("resume"):
-            self._progress.stage("start pachd")
-            quiesce.resume(self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress)
-        with recorder.step("ask pachd"):
-            return self._ask(wanted, plan)
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(self._read, opened)
+            with recorder.step("identity"):
+                if plan.deployment_id:
+                    identify(self._kube, self._namespace, plan.deployment_id)
+            with recorder.step("resume"):
+                self._progress.stage("start pachd")
+                quiesce.resume(
+                    self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress
+                )
+            with recorder.step("ask pachd"):
+                wanted, ticks = reading.result()
+                return self._ask(wanted, plan), ticks
+
+    def _read(self, opened: OpenedSet) -> tuple[proof.Expected, dict[str, int]]:
+        """Return what pachd will have to answer, and the cron ticks that it will catch up on.
+
+        It is read from etcd, as of the backup's revision: that was compared with the backup a moment ago, and hands out
+        single ranges, where a snapshot has to be unpacked and read as a whole.
+        """
+        with self._reach(self._kube, self._observe()) as (etcd, _transport):
+            keys = LiveKeyspace(etcd, opened.manifest.etcd.revision)
+            state = State(keys, Objects(opened.objects, Spelling.DIRECTORY))
+            return proof.expected(state), proof.missed_ticks(state, self._now())
 
     def _compare(self, opened: OpenedSet, members: int) -> None:
         self._progress.stage("compare", "etcd with the backup")

@@ -150,11 +150,13 @@ class Recorder:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Note that a step is begun, and that it is done; where it fails, the second is missing."""
+        """Note that a step is begun, and that it is done; where it fails, the second is missing.
+
+        The second is written with what comes next: a step may be done again, and each write costs the pause its time.
+        """
         self._check()
         entry = {"step": name, "begun": _stamp(self._now()), "done": ""}
         self.journal.steps = [*(each for each in self.journal.steps if each["step"] != name), entry]
         self.write()
         yield
         entry["done"] = _stamp(self._now())
-        self.write()

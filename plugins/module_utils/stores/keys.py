@@ -67,12 +67,12 @@ def name_of(key: str, spelling: Spelling, root: str = ROOT) -> str | None:
     return path if tree in TREES and rest else None
 
 
-def borders(base: str = "") -> list[str]:
+def borders(trees: Iterable[str] = TREES, base: str = "") -> list[str]:
     """Return beginnings of names, with ``base`` before them, between which about equally many of a tree's objects are.
 
     Names are random digits of hexadecimal numbers.
     """
-    return sorted(f"{base}{tree}/{digit}" for tree in TREES for digit in ("", *"48c"))
+    return sorted(f"{base}{tree}/{digit}" for tree in trees for digit in ("", *"48c"))
 
 
 def artifact_of(key: str, spelling: Spelling) -> str:

@@ -196,6 +196,9 @@ class DataEtcd:
             return sum(1 for _key in self.keys.keys(prefix))
         return 5 if self.cluster else 0
 
+    def range(self, prefix: bytes = b"", revision: int = 0) -> Iterator[KeyValue]:
+        return self.keys.range(prefix) if self.keys else iter(())
+
     def hash_kv(self, revision: int = 0) -> KvHash:
         return KvHash(revision, HASH.hash, HASH.compact_revision)
 

@@ -202,7 +202,7 @@ def test_a_program_that_dies_at_any_point_is_continued_or_undone(
         else:
             restorer(api).undo()
             check_runs(api, MINE)
-    assert point > 30
+    assert point > 20
     assert died_in >= {"pause", "stop etcd", "receive", "make", "exchange", "start etcd", "resume", "ask pachd"}
 
 
@@ -223,7 +223,7 @@ def test_an_undo_that_dies_at_any_point_is_finished_by_the_next(
         api.revive()
         restorer(api).undo()
         check_runs(api, MINE)
-    assert point > 15
+    assert point > 10
 
 
 def test_what_an_other_restore_left_unfinished_is_not_covered_up(
@@ -286,13 +286,6 @@ def a_damaged_transfer(monkeypatch: pytest.MonkeyPatch, _api: RestoringApi) -> N
             yield chunk[:-1000] if entry.name == manifests.SNAPSHOT else chunk
 
     monkeypatch.setattr(OpenedSet, "stored", damaged)
-    monkeypatch.setattr(OpenedSet, "snapshot_file", lambda _self, place: _written(place))
-
-
-def _written(place: Path) -> Path:
-    path = place / "etcd.snapshot"
-    path.write_bytes(backups.real_snapshot())
-    return path
 
 
 def undoing(monkeypatch: pytest.MonkeyPatch, name: str, real: Any) -> Any:

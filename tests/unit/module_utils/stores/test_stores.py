@@ -105,13 +105,13 @@ def test_a_listing_in_parts_has_every_object_once(store: Store) -> None:
     names = sorted(f"c/{tree}/{name}" for tree in TREES for name in ("0a", "3f", "4", "40", "7", "c", "zz", "Ä+ %"))
     for name in [*names, "c/odd", "a", "d"]:
         store.write(name, [b"x"])
-    found = [each.key for each in store.list_parts("c/", borders("c/"))]
+    found = [each.key for each in store.list_parts("c/", borders(base="c/"))]
     assert sorted(found) == sorted(each.key for each in store.list("c/"))
     assert len(found) == len(names) + 1
     below = Below(store, "c/")
     assert sorted(f"c/{each.key}" for each in below.list_parts("", borders())) == sorted(found)
     assert [each.key for each in store.list_parts("a", ["a"])] == ["a"]
-    assert list(store.list_parts("nothing/", borders("nothing/"))) == []
+    assert list(store.list_parts("nothing/", borders(base="nothing/"))) == []
 
 
 def test_a_source_that_fails_leaves_nothing(store: Store) -> None:
