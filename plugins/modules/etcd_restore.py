@@ -141,7 +141,7 @@ options:
     default: ""
   workdir:
     description:
-      - Directory in which a backup is verified to O(level=restore) or O(level=deep), and its snapshot read in check mode.
+      - Directory in which a backup is verified to O(level=restore) or O(level=deep), and read in check mode.
       - It needs room for the unpacked snapshot and 200 MiB.
     type: path
     default: ""

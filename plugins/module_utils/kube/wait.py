@@ -102,15 +102,22 @@ class View:
         ]
 
 
-def wait_for(kube: Kube, ref: Ref, timeout: float, progress: Progress | None = None) -> None:
+def wait_for(
+    kube: Kube,
+    ref: Ref,
+    timeout: float,
+    progress: Progress | None = None,
+    works: Callable[[], bool] = lambda: False,
+) -> None:
     """Return when ``ref`` is ready: a rollout is complete, a pod is ready, a claim is bound, a job has completed.
 
     A claim whose class binds on first use counts as ready while nothing uses it.
 
     :param timeout: seconds.
+    :param works: tells that it does its work already; the cluster learns of that a second or two later, by its probes.
     :raises WaitError: it failed, or the time is over; the message has the cause as far as the cluster tells it.
     """
-    _Wait(kube, ref, timeout, progress or Progress()).until_ready()
+    _Wait(kube, ref, timeout, progress or Progress(), works).until_ready()
 
 
 def wait_gone(kube: Kube, ref: Ref, timeout: float, progress: Progress | None = None) -> None:
@@ -123,7 +130,10 @@ def wait_gone(kube: Kube, ref: Ref, timeout: float, progress: Progress | None = 
 
 
 class _Wait:
-    def __init__(self, kube: Kube, ref: Ref, timeout: float, progress: Progress) -> None:
+    def __init__(
+        self, kube: Kube, ref: Ref, timeout: float, progress: Progress, works: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.works = works
         self.kube = kube
         self.ref = ref
         self.timeout = timeout
@@ -136,7 +146,7 @@ class _Wait:
     def until_ready(self) -> None:
         for pause in _pauses():
             view = self._look()
-            if view.obj is not None and ready(view.obj):
+            if view.obj is not None and (ready(view.obj) or self.works()):
                 return
             self._fail_on(self._troubles(view))
             if view.obj is not None and _bound_on_first_use(view):

@@ -30,7 +30,7 @@ from ..backup.verify import compare, verify
 from ..errors import BackupError, InputError, PachopsError
 from ..etcd.client import EtcdClient
 from ..etcd.keyspace import LiveKeyspace
-from ..installation import NAMESPACED, Installation, observe, pod_ready
+from ..installation import NAMESPACED, Installation, observe
 from ..kube import quiesce
 from ..kube.client import Ref
 from ..kube.wait import wait_for
@@ -337,9 +337,11 @@ class Restorer:
         installation = plan.target.installation
         with recorder.step("start etcd"):
             self._progress.stage("start etcd")
-            self._scale_etcd(installation, int(recorder.journal.before["etcd_replicas"]))
+            members = len(plan.target.members)
+            replicas = int(recorder.journal.before["etcd_replicas"])
+            self._scale_etcd(installation, replicas, works=lambda: self._answers(members))
         with recorder.step("compare"):
-            self._compare(opened, len(plan.target.members))
+            self._compare(opened, members)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(self._read, opened)
             with recorder.step("identity"):
@@ -350,6 +352,8 @@ class Restorer:
                 quiesce.resume(
                     self._kube, self._namespace, timeout=self._options.pachd_timeout, progress=self._progress
                 )
+                # It answered before; by now the cluster knows it too.
+                wait_for(self._kube, _etcd_ref(installation), self._options.etcd_timeout, self._progress)
             with recorder.step("ask pachd"):
                 wanted, ticks = reading.result()
                 return self._ask(wanted, plan), ticks
@@ -360,25 +364,47 @@ class Restorer:
         It is read from etcd, as of the backup's revision: that was compared with the backup a moment ago, and hands out
         single ranges, where a snapshot has to be unpacked and read as a whole.
         """
-        with self._reach(self._kube, self._observe()) as (etcd, _transport):
+        with self._members()[0][1] as (etcd, _transport):
             keys = LiveKeyspace(etcd, opened.manifest.etcd.revision)
             state = State(keys, Objects(opened.objects, Spelling.DIRECTORY))
             return proof.expected(state), proof.missed_ticks(state, self._now())
 
     def _compare(self, opened: OpenedSet, members: int) -> None:
         self._progress.stage("compare", "etcd with the backup")
-        installation = self._observe()
-        ready = [pod for pod in installation.pods("etcd") if pod_ready(pod)]
+        found = self._members()
         differences = []
-        if len(ready) < members:
-            differences.append(f"{len(ready)} of {members} members of etcd are ready")
+        if len(found) < members:
+            differences.append(f"{len(found)} of {members} members of etcd are there")
         # An address of etcd's own leads to one of them, whichever.
-        for pod in ready[:1] if self._access.endpoint else ready:
-            alone = dataclasses.replace(installation, objects={**installation.objects, "Pod": [pod]})
-            with self._reach(self._kube, alone) as (etcd, _transport):
-                differences += [f"{pod['metadata']['name']}: {each}" for each in compare(etcd, opened.manifest.etcd)]
+        for pod, connection in found[:1] if self._access.endpoint else found:
+            with connection as (etcd, _transport):
+                differences += [f"{pod}: {each}" for each in compare(etcd, opened.manifest.etcd)]
         if differences:
             raise BackupError("the restored etcd is not what the backup says", why="; ".join(differences))
+
+    def _answers(self, members: int) -> bool:
+        """Return whether so many members of etcd answer."""
+        found = self._members()
+        with suppress(PachopsError):
+            for _pod, connection in found:
+                with connection as (etcd, _transport):
+                    etcd.status()
+            return len(found) >= members
+        return False
+
+    def _members(self) -> list[tuple[str, AbstractContextManager[tuple[EtcdClient, str]]]]:
+        """Return the pods of etcd by name, each with a connection to it, whether the cluster calls it ready or not."""
+        installation = self._observe()
+
+        def alone(pod: dict[str, Any]) -> Installation:
+            ready = {**pod, "status": {**pod.get("status", {}), "conditions": [{"type": "Ready", "status": "True"}]}}
+            return dataclasses.replace(installation, objects={**installation.objects, "Pod": [ready]})
+
+        return [
+            (str(pod["metadata"]["name"]), self._reach(self._kube, alone(pod)))
+            for pod in installation.pods("etcd")
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def _ask(self, wanted: proof.Expected, plan: Plan) -> list[str]:
         self._progress.stage("ask pachd")
@@ -487,15 +513,21 @@ class Restorer:
             progress=self._progress,
         )
 
-    def _scale_etcd(self, installation: Installation, replicas: int, *, wait: bool = True) -> None:
-        etcd = workload_of(installation)
-        ref = Ref.of(etcd, self._namespace)
+    def _scale_etcd(
+        self,
+        installation: Installation,
+        replicas: int,
+        *,
+        wait: bool = True,
+        works: Callable[[], bool] = lambda: False,
+    ) -> None:
+        ref = _etcd_ref(installation)
         self._kube.scale(ref, replicas)
         if replicas:
             if wait:
-                wait_for(self._kube, ref, self._options.etcd_timeout, self._progress)
+                wait_for(self._kube, ref, self._options.etcd_timeout, self._progress, works)
             return
-        _await_end(self._kube, self._namespace, etcd, self._progress)
+        _await_end(self._kube, self._namespace, workload_of(installation), self._progress)
 
     @staticmethod
     def _seconds(journal: Journal) -> float:
@@ -506,6 +538,10 @@ class Restorer:
             done = dt.datetime.fromisoformat(times["resume"]["done"].replace("Z", "+00:00"))
             return (done - begun).total_seconds()
         return 0.0
+
+
+def _etcd_ref(installation: Installation) -> Ref:
+    return Ref.of(workload_of(installation), installation.namespace)
 
 
 def _await_end(kube: Kube, namespace: str, etcd: dict[str, Any], progress: Progress) -> None:

@@ -32,6 +32,7 @@ Answer = dict[str, Any]
 
 _PATIENCE = 60.0  # seconds in which an agent that runs has to listen
 _SILENCE = 3600.0  # seconds for one answer: a large snapshot is written to a slow disk
+_SHORTLY = 2.0  # seconds in which an agent that listens says so
 _POLL = 0.1
 
 
@@ -163,7 +164,7 @@ class Volumes:
         if ((self._kube.get(ref) or {}).get("status") or {}).get("phase") in (None, "Failed", "Succeeded"):
             self._create(member)  # it has ended, after a day in which objects were put back
         try:
-            wait_for(self._kube, ref, self._timeout, self._progress)
+            wait_for(self._kube, ref, self._timeout, self._progress, lambda: self._listens(member))
         except WaitError as error:
             fix = error.fix
             if "image" in f"{error.what} {error.why}".lower():
@@ -173,6 +174,15 @@ class Volumes:
                     "to your registry, and name it in restore_image."
                 )
             raise WaitError(error.what, where=error.where, why=error.why, fix=fix) from error
+
+    def _listens(self, member: Member) -> bool:
+        """Return whether a member's agent answers."""
+        with (
+            suppress(OSError, ValueError, PachopsError),
+            self._kube.portforward(self._namespace, f"{member.pod}-restore", agent.PORT) as address,
+        ):
+            return bool(_exchange(address, {"do": "look", "id": self._id}, None, _SHORTLY))
+        return False
 
     def _ask(self, member: Member, request: dict[str, Any], chunks: Iterable[bytes] | None = None) -> Answer:
         pod = f"{member.pod}-restore"
@@ -259,8 +269,10 @@ def _reason(status: dict[str, Any]) -> str:
     return ""
 
 
-def _exchange(address: tuple[str, int], request: dict[str, Any], chunks: Iterable[bytes] | None) -> Answer:
-    with socket.create_connection(address, timeout=_SILENCE) as connection:
+def _exchange(
+    address: tuple[str, int], request: dict[str, Any], chunks: Iterable[bytes] | None, timeout: float = _SILENCE
+) -> Answer:
+    with socket.create_connection(address, timeout=timeout) as connection:
         connection.sendall(json.dumps(request).encode() + b"\n")
         broken: OSError | None = None
         if chunks is not None:
