@@ -202,10 +202,17 @@ def write_until_paused(kube: Any, namespace: str) -> float:
         return written / (time.monotonic() - begun)
 
 
+def records(keys: int) -> Iterator[list[Any]]:
+    """Yield what pachd writes of about so many files, 50 to a commit."""
+    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import Put
+
+    for commit in range(keys // 50):
+        yield [Put(RECORDS + b"%032x/%d" % (commit, each), os.urandom(70).hex().encode()) for each in range(50)]
+
+
 def bench_pause(options: argparse.Namespace) -> None:
     """Time the pause of the source, from its beginning until the target's pachd is ready."""
     from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.origin import EtcdAccess, etcd_of
-    from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import Put
     from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
     from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import connect
 
@@ -214,8 +221,7 @@ def bench_pause(options: argparse.Namespace) -> None:
     try:
         play("deploy", SOURCE, pachyderm_resources=SMALL)
         with etcd_of(kube, observe(kube, SOURCE), EtcdAccess()) as (etcd, _transport):
-            names = (RECORDS + b"%032x/%d" % (number // 6, number % 6) for number in range(options.keys))
-            write_all(etcd, ([Put(each, os.urandom(70).hex().encode())] for each in names))
+            write_all(etcd, records(options.keys))
             count = etcd.count(b"")
         for _unused in range(options.runs):
             with ThreadPoolExecutor(1) as pool:

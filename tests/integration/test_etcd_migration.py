@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, MigrationError
@@ -394,6 +395,68 @@ def test_a_difference_is_found(source: EtcdClient, target: EtcdClient) -> None:
     migration.begin()
     migration.copy()
     target.put(PFS + b"commits/repo0/x", b"")
+    with pytest.raises(MigrationError, match="differs"):
+        migration.verify()
+
+
+def test_an_early_comparison_leaves_little_to_read(
+    source: EtcdClient, target: EtcdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration = KeyMigration(source, target)
+    migration.begin()
+    migration.copy()
+    with migration.following() as follower:
+        migration.compare_early()
+        held = [each.key for each in source.range(PPS + b"jobs/")]
+        source.txn([], [Delete(held[0]), Put(PFS + b"repos/new", b"repo"), Put(held[1], b"changed")])
+        source.delete(held[2])
+        source.put(held[2], b"made anew")
+        eventually(lambda: follower.lag().revisions == 0)
+    read = []
+    real = EtcdClient.range
+
+    def counted(self: EtcdClient, *arguments: Any, **options: Any) -> Iterator[Any]:
+        for each in real(self, *arguments, **options):
+            read.append(bool(each.value))
+            yield each
+
+    monkeypatch.setattr(EtcdClient, "range", counted)
+    found = migration.verify()
+    assert sum(read) < 10 < len(read)
+    assert found == migration.verify()
+    assert found.keys == digest(source).keys
+    assert found.sha256 != digest(source).sha256
+    assert digest(source) == digest(target)
+
+
+def made_anew(etcd: EtcdClient, key: bytes) -> None:
+    found = etcd.get(key)
+    assert found
+    etcd.delete(key)
+    etcd.put(key, found.value)
+
+
+CHANGES: dict[str, Callable[[EtcdClient, list[bytes]], object]] = {
+    "content": lambda etcd, keys: etcd.put(keys[0], b"other"),
+    "gone": lambda etcd, keys: etcd.delete(keys[0]),
+    "new": lambda etcd, _keys: etcd.put(PPS + b"jobs/new", b""),
+    "one for another": lambda etcd, keys: (etcd.delete(keys[0]), etcd.put(keys[0] + b"x", b"")),
+    "made anew": lambda etcd, keys: made_anew(etcd, keys[0]),
+}
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_difference_is_found_whenever_it_came(source: EtcdClient, target: EtcdClient, change: str, when: str) -> None:
+    migration = KeyMigration(source, target)
+    migration.begin()
+    migration.copy()
+    keys = [each.key for each in target.range(PPS + b"jobs/")]
+    if when == "before":
+        CHANGES[change](target, keys)
+    migration.compare_early()
+    if when == "after":
+        CHANGES[change](target, keys)
     with pytest.raises(MigrationError, match="differs"):
         migration.verify()
 

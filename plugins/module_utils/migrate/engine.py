@@ -515,6 +515,10 @@ class Migrator:
         revision = self._objects(work, passes, follower, check)
         if self._options.check_references:
             self._check_references(work, revision)
+        if self._options.cutover:
+            self._progress.stage("compare", "metadata of both sides, for the first time")
+            work.keys.compare_early()
+        if self._options.check_references or self._options.cutover:
             # What was written while that took its time is not to be copied in the pause.
             self._objects(work, passes, follower, check)
         while (lag := follower.lag()).revisions > _CLOSE_REVISIONS:
