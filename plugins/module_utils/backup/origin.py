@@ -59,9 +59,12 @@ class EtcdAccess:
 
 
 @contextmanager
-def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Iterator[tuple[EtcdClient, str]]:
+def etcd_of(
+    kube: Kube, installation: Installation, access: EtcdAccess, member: str = ""
+) -> Iterator[tuple[EtcdClient, str]]:
     """Yield a client of the installation's etcd, and the transport that it uses.
 
+    :param member: the pod to reach, whether the cluster calls it ready or not; default: one that is ready.
     :raises EtcdError: when etcd cannot be reached.
     :raises BackupError: when no pod of it is ready.
     """
@@ -74,8 +77,8 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             etcd.status()
             yield etcd, "direct"
         return
-    ready = installation.ready_pod("etcd")
-    if not ready:
+    chosen = member or installation.ready_pod("etcd")
+    if not chosen:
         raise BackupError(
             "etcd cannot be backed up while it is not ready",
             where=f"namespace {installation.namespace}",
@@ -84,7 +87,7 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             fix="Look at the pod's events and log, or run the playbook doctor.",
         )
     scheme = "https://" if access.tls else ""
-    pod = {name(each): each for each in installation.pods("etcd")}[ready]
+    pod = {name(each): each for each in installation.pods("etcd")}[chosen]
     address = str(pod.get("status", {}).get("podIP") or "")
     direct = f"{scheme}[{address}]:{ETCD_CLIENT_PORT}" if ":" in address else f"{scheme}{address}:{ETCD_CLIENT_PORT}"
     if access.transport == "direct":
@@ -93,11 +96,11 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             yield etcd, "direct"
         return
     with contextlib.ExitStack() as stack:
-        forward = kube.portforward(installation.namespace, ready, ETCD_CLIENT_PORT)
+        forward = kube.portforward(installation.namespace, chosen, ETCD_CLIENT_PORT)
         host, port = stack.enter_context(forward)
         etcd = stack.enter_context(client(f"{scheme}{host}:{port}"))
         try:
-            member = etcd.status().member_id
+            own_id = etcd.status().member_id
         except EtcdError as error:
             # What the API server said tells more than a connection that was reset.
             refused = getattr(forward, "error", "")
@@ -105,7 +108,7 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
                 raise
             raise NoWay(
                 "cannot reach etcd by port-forward",
-                where=ready,
+                where=chosen,
                 why=refused,
                 fix="Let a Job in the cluster make the backup (transport: job), or use the transport direct.",
             ) from error
@@ -113,7 +116,7 @@ def etcd_of(kube: Kube, installation: Installation, access: EtcdAccess) -> Itera
             near = stack.enter_context(client(direct))
             # Pods' addresses are private: elsewhere the same one may be another etcd.
             with contextlib.suppress(EtcdError):
-                if near.status().member_id == member:
+                if near.status().member_id == own_id:
                     yield near, "direct"
                     return
         yield etcd, "port_forward"

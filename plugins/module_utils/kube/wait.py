@@ -117,7 +117,7 @@ def wait_for(
     :param works: tells that it does its work already; the cluster learns of that a second or two later, by its probes.
     :raises WaitError: it failed, or the time is over; the message has the cause as far as the cluster tells it.
     """
-    _Wait(kube, ref, timeout, progress or Progress(), works).until_ready()
+    _Wait(kube, ref, timeout, progress or Progress()).until_ready(works)
 
 
 def wait_gone(kube: Kube, ref: Ref, timeout: float, progress: Progress | None = None) -> None:
@@ -130,10 +130,7 @@ def wait_gone(kube: Kube, ref: Ref, timeout: float, progress: Progress | None = 
 
 
 class _Wait:
-    def __init__(
-        self, kube: Kube, ref: Ref, timeout: float, progress: Progress, works: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.works = works
+    def __init__(self, kube: Kube, ref: Ref, timeout: float, progress: Progress) -> None:
         self.kube = kube
         self.ref = ref
         self.timeout = timeout
@@ -143,10 +140,10 @@ class _Wait:
         self.restarts: dict[tuple[str, str], int] = {}
         self.selector = ""
 
-    def until_ready(self) -> None:
+    def until_ready(self, works: Callable[[], bool]) -> None:
         for pause in _pauses():
             view = self._look()
-            if view.obj is not None and (ready(view.obj) or self.works()):
+            if view.obj is not None and (ready(view.obj) or works()):
                 return
             self._fail_on(self._troubles(view))
             if view.obj is not None and _bound_on_first_use(view):

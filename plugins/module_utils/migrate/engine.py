@@ -52,11 +52,11 @@ KEY_RATE, COMPARE_RATE, OBJECT_RATE, OBJECTS_RATE = 4_000, 10_000, 50 << 20, 400
 #: Objects that are listed per second, on each side.
 _LISTED_RATE = 10_000
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
-PAUSE_OVERHEAD = 8.0
+_PAUSE_OVERHEAD = 8.0
 #: The source is paused when the target is at most so many revisions and seconds of copying behind.
 _CLOSE_REVISIONS, _CLOSE_SECONDS = 1000, 5.0
 _PASSES = 10
-DRAIN = 5.0  # seconds
+_DRAIN = 5.0  # seconds
 _POLL = 0.2
 
 
@@ -131,7 +131,7 @@ class Plan:
     def pause(self) -> float:
         """About how long the source is paused before the target has started."""
         keys = self.keys.keys / COMPARE_RATE if self.keys else 0.0
-        return PAUSE_OVERHEAD + keys + (self.objects.count / _LISTED_RATE if self.objects else 0.0)
+        return _PAUSE_OVERHEAD + keys + (self.objects.count / _LISTED_RATE if self.objects else 0.0)
 
     def lines(self) -> list[str]:
         """Return the plan for people."""
@@ -478,7 +478,7 @@ class Migrator:
                     self._pause()
                     work.objects_pass(passes)
                     # What it has not seen by then is listed, which takes longer the more there is.
-                    follower.drain(DRAIN)
+                    follower.drain(_DRAIN)
         with self._back():
             self._progress.stage("compare", "metadata of both sides")
             if not plan.copied:

@@ -339,11 +339,11 @@ class Restorer:
             self._progress.stage("start etcd")
             members = len(plan.target.members)
             replicas = int(recorder.journal.before["etcd_replicas"])
-            self._scale_etcd(installation, replicas, works=lambda: self._answers(members))
+            self._scale_etcd(installation, replicas, works=lambda: self._answers(installation, members))
         with recorder.step("compare"):
-            self._compare(opened, members)
+            self._compare(opened, installation, members)
         with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(self._read, opened)
+            reading = beside.submit(self._read, opened, installation)
             with recorder.step("identity"):
                 if plan.deployment_id:
                     identify(self._kube, self._namespace, plan.deployment_id)
@@ -358,20 +358,20 @@ class Restorer:
                 wanted, ticks = reading.result()
                 return self._ask(wanted, plan), ticks
 
-    def _read(self, opened: OpenedSet) -> tuple[proof.Expected, dict[str, int]]:
+    def _read(self, opened: OpenedSet, installation: Installation) -> tuple[proof.Expected, dict[str, int]]:
         """Return what pachd will have to answer, and the cron ticks that it will catch up on.
 
         It is read from etcd, as of the backup's revision: that was compared with the backup a moment ago, and hands out
         single ranges, where a snapshot has to be unpacked and read as a whole.
         """
-        with self._members()[0][1] as (etcd, _transport):
+        with self._members(installation)[0][1] as (etcd, _transport):
             keys = LiveKeyspace(etcd, opened.manifest.etcd.revision)
             state = State(keys, Objects(opened.objects, Spelling.DIRECTORY))
             return proof.expected(state), proof.missed_ticks(state, self._now())
 
-    def _compare(self, opened: OpenedSet, members: int) -> None:
+    def _compare(self, opened: OpenedSet, installation: Installation, members: int) -> None:
         self._progress.stage("compare", "etcd with the backup")
-        found = self._members()
+        found = self._members(installation)
         differences = []
         if len(found) < members:
             differences.append(f"{len(found)} of {members} members of etcd are there")
@@ -382,9 +382,9 @@ class Restorer:
         if differences:
             raise BackupError("the restored etcd is not what the backup says", why="; ".join(differences))
 
-    def _answers(self, members: int) -> bool:
+    def _answers(self, installation: Installation, members: int) -> bool:
         """Return whether so many members of etcd answer."""
-        found = self._members()
+        found = self._members(installation)
         with suppress(PachopsError):
             for _pod, connection in found:
                 with connection as (etcd, _transport):
@@ -392,19 +392,13 @@ class Restorer:
             return len(found) >= members
         return False
 
-    def _members(self) -> list[tuple[str, AbstractContextManager[tuple[EtcdClient, str]]]]:
-        """Return the pods of etcd by name, each with a connection to it, whether the cluster calls it ready or not."""
-        installation = self._observe()
-
-        def alone(pod: dict[str, Any]) -> Installation:
-            ready = {**pod, "status": {**pod.get("status", {}), "conditions": [{"type": "Ready", "status": "True"}]}}
-            return dataclasses.replace(installation, objects={**installation.objects, "Pod": [ready]})
-
-        return [
-            (str(pod["metadata"]["name"]), self._reach(self._kube, alone(pod)))
-            for pod in installation.pods("etcd")
-            if "deletionTimestamp" not in pod["metadata"]
-        ]
+    def _members(self, installation: Installation) -> list[tuple[str, AbstractContextManager[tuple[EtcdClient, str]]]]:
+        """Return the pods that etcd has now by name, each with a connection to it."""
+        pods = self._kube.list("v1", "Pod", self._namespace, _selector(workload_of(installation)))
+        seen = dataclasses.replace(installation, objects={**installation.objects, "Pod": pods})
+        staying = (pod["metadata"] for pod in seen.pods("etcd") if "deletionTimestamp" not in pod["metadata"])
+        names = [str(each["name"]) for each in staying]
+        return [(name, self._reach(self._kube, seen, name)) for name in names]
 
     def _ask(self, wanted: proof.Expected, plan: Plan) -> list[str]:
         self._progress.stage("ask pachd")
@@ -499,8 +493,10 @@ class Restorer:
             store, spellings, root = DirectoryStore(directory), [Spelling.DIRECTORY], ROOT
         return put.Place(store, spellings[0], spellings[1:], root)
 
-    def _reach(self, kube: Kube, installation: Installation) -> AbstractContextManager[tuple[EtcdClient, str]]:
-        return self._etcds(kube, installation, self._access)
+    def _reach(
+        self, kube: Kube, installation: Installation, member: str = ""
+    ) -> AbstractContextManager[tuple[EtcdClient, str]]:
+        return self._etcds(kube, installation, self._access, member)
 
     def _volumes(self, installation: Installation, members: Sequence[Member], journal: Journal) -> Volumes:
         return Volumes(
@@ -545,8 +541,11 @@ def _etcd_ref(installation: Installation) -> Ref:
 
 
 def _await_end(kube: Kube, namespace: str, etcd: dict[str, Any], progress: Progress) -> None:
-    selector = ",".join(f"{key}={value}" for key, value in etcd["spec"]["selector"]["matchLabels"].items())
-    quiesce.await_no_pods(kube, namespace, selector, "etcd", _POLL_TIMEOUT, progress)
+    quiesce.await_no_pods(kube, namespace, _selector(etcd), "etcd", _POLL_TIMEOUT, progress)
+
+
+def _selector(etcd: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in etcd["spec"]["selector"]["matchLabels"].items())
 
 
 __all__ = ["LEVELS", "Connect", "Options", "Outcome", "Restorer"]

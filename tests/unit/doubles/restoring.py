@@ -204,12 +204,12 @@ class DataEtcd:
 
 
 @contextlib.contextmanager
-def etcds(kube: Kube, seen: Installation, access: object) -> Iterator[tuple[Any, str]]:
+def etcds(kube: Kube, seen: Installation, access: object, member: str = "") -> Iterator[tuple[Any, str]]:
     """Stand for ``backup.origin.etcd_of``."""
     api: Any = kube.transport
     if api.dead:
         raise Killed
-    pod = seen.ready_pod("etcd")
+    pod = member or seen.ready_pod("etcd")
     content = api.data(pod) if pod else b""
     if not content or content.startswith(b"corrupt"):
         raise EtcdError(

@@ -83,9 +83,9 @@ def test_certificates_and_a_user_are_shown_to_etcd_each_time(
 ) -> None:
     shown = set()
 
-    def recording(kube: Any, seen: Any, access: Any) -> Any:
+    def recording(kube: Any, seen: Any, access: Any, member: str = "") -> Any:
         shown.add((access.tls.ca_file, access.tls.server_name, access.login.user, access.login.password))
-        return etcds(kube, seen, access)
+        return etcds(kube, seen, access, member)
 
     monkeypatch.setattr(etcd_restore, "etcd_of", recording)
     way = {"ca_file": "/ca.crt", "server_name": "etcd.example", "user": "root", "password": "secret"}

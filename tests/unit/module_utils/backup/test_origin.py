@@ -135,8 +135,15 @@ def test_the_description_has_no_secret_in_it() -> None:
 def test_etcd_has_to_be_ready() -> None:
     kube, found = cluster("LOCAL")
     for pod in found.pods("etcd"):
-        pod["status"]["conditions"] = []
+        pod["status"] = {"podIP": "127.0.0.9", "conditions": []}
     with pytest.raises(BackupError, match="not ready"), etcd_of(kube, found, EtcdAccess()):  # type: ignore[arg-type]
+        pass
+    # One that is named is asked itself.
+    named = pod["metadata"]["name"]
+    with (
+        pytest.raises(EtcdError, match="cannot reach etcd"),
+        etcd_of(kube, found, EtcdAccess("direct"), named),  # type: ignore[arg-type]
+    ):
         pass
 
 
