@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import EtcdError, InputError
@@ -23,7 +25,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client impo
     prefix_end,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
-from doubles.etcd import enable_authentication, make_certificates, running
+from doubles.etcd import enable_authentication, free_ports, make_certificates, members_running, program, running
 
 BINARY = bytes(range(256))
 
@@ -103,6 +105,71 @@ def test_a_range_has_all_pages_as_of_one_revision(client: EtcdClient) -> None:
     assert [each.value for each in client.range(b"page/", since=client.status().revision - 1)] == [b"later"]
     assert {b"pagf", names[0]} <= {each.key for each in client.range(b"")}
     assert client.delete(b"page/", prefix_end(b"page/")) == 2499
+
+
+def test_a_page_has_as_many_keys_as_have_some_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[int] = []
+    with running(tmp_path / "etcd") as address, EtcdClient(address, timeout=5) as client:
+        for number in range(400):
+            client.put(b"large/%04d" % number, b"x" * 100_000)
+        for start in range(0, 12_000, 100):
+            assert client.txn([], [Put(b"small/%05d" % number, b"x") for number in range(start, start + 100)])
+        call = client._call
+
+        def counted(*arguments: Any, **fields: Any) -> Any:
+            answer = call(*arguments, **fields)
+            pages.append(len(answer))
+            return answer
+
+        monkeypatch.setattr(client, "_call", counted)
+        assert len(list(client.range(b"large/"))) == 400
+        assert max(pages[1:]) < 5_000_000
+        assert len(pages) == 6
+        pages.clear()
+        assert len(list(client.range(b"small/"))) == 12_000
+        assert len(pages) == 4
+        pages.clear()
+        names = [each.key for each in client.range(b"small/", keys_only=True)]
+        assert names == [b"small/%05d" % number for number in range(12_000)]
+        assert len(pages) == 2
+
+
+def three_members(directory: Path) -> list[dict[str, str]]:
+    """Return the options of three members of one etcd."""
+    ports = free_ports(6)
+    peers = [f"http://127.0.0.1:{port}" for port in ports[:3]]
+    initial = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
+    return [
+        {
+            "name": f"m{number}",
+            "data-dir": f"{directory}/{number}",
+            "unsafe-no-fsync": "true",
+            "initial-cluster": initial,
+            **dict.fromkeys(("listen-peer-urls", "initial-advertise-peer-urls"), peer),
+            **dict.fromkeys(("listen-client-urls", "advertise-client-urls"), f"http://127.0.0.1:{port}"),
+        }
+        for number, (peer, port) in enumerate(zip(peers, ports[3:], strict=True))
+    ]
+
+
+def test_the_newest_revision_is_known_to_a_member_that_lagged(tmp_path: Path) -> None:
+    with members_running(str(program()), three_members(tmp_path), timeout=20) as members:
+        leader = members[0][1].status().leader
+        writer = next(client for _process, client in members if client.status().member_id == leader)
+        lagging, behind = next(each for each in members if each[1] is not writer)
+        before = behind.revision()
+        lagging.send_signal(signal.SIGSTOP)
+        try:
+            for number in range(200):
+                newest = writer.put(b"key/%d" % number, b"value")
+        finally:
+            lagging.send_signal(signal.SIGCONT)
+        assert newest == before + 200
+        assert behind.revision() >= newest
+        assert behind.status().revision >= newest
+        found = behind.get(b"key/199")
+        assert found is not None
+        assert found.mod_revision == newest
 
 
 def test_a_transaction_is_all_or_nothing(client: EtcdClient) -> None:

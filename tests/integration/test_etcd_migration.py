@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,26 @@ def test_follows_changes_deletions_and_transactions(source: EtcdClient, target: 
         assert target.get(AUTH + b"tokens/user") is None
     assert migration.verify().keys == len(state(source))
     migration.close()
+
+
+def test_a_member_that_lags_is_not_believed(
+    source: EtcdClient, target: EtcdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three members, pachd's last writes need to have reached only two when it ends."""
+    migration = KeyMigration(source, target)
+    migration.begin()
+    seen, status = migration.copy(), EtcdClient.status
+    monkeypatch.setattr(EtcdClient, "status", lambda self: replace(status(self), revision=seen))
+    source.put(PFS + b"repos/late", b"repo")
+    assert migration.copy() > seen
+    assert target.get(PFS + b"repos/late") is not None
+    with migration.following() as follower:
+        source.put(PFS + b"repos/last", b"repo")
+        assert follower.drain(20)
+    assert target.get(PFS + b"repos/last") is not None
+    source.put(PFS + b"repos/sneaked", b"repo")
+    with pytest.raises(MigrationError, match="differs"):
+        migration.verify()
 
 
 def test_a_revision_is_never_seen_in_part(source: EtcdClient, target: EtcdClient) -> None:

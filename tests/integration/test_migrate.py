@@ -15,7 +15,12 @@ import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import InputError, MigrationError, StorageError
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import LiveKeyspace
-from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import JOURNAL, KeyMigration, digest
+from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.migration import (
+    JOURNAL,
+    Follower,
+    KeyMigration,
+    digest,
+)
 from ansible_collections.pachops.pachyderm.plugins.module_utils.installation import observe
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube import quiesce
 from ansible_collections.pachops.pachyderm.plugins.module_utils.migrate import space
@@ -300,21 +305,34 @@ def test_a_pachd_that_answers_wrongly_sends_everything_back(api: Movable) -> Non
     check_after(api)
 
 
-def test_a_source_that_writes_on_sends_everything_back(api: Movable, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = KeyMigration.copy
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_source_that_writes_on_sends_everything_back(
+    api: Movable, monkeypatch: pytest.MonkeyPatch, followed: bool
+) -> None:
+    """Whether the last changes came by the watch, or were listed because that did not see them in time."""
+    drain, stop, copy = Follower.drain, Follower.stop, KeyMigration.copy
+    sneaked = ROOT + b"pachyderm_pfs/repos/sneaked"
 
-    def copy(self: KeyMigration) -> int:
-        reached = plain(self)
+    def stopped(self: Follower) -> None:
+        stop(self)
+        if followed:
+            api.etcd[OLD].put(sneaked, b"")
+
+    def copied(self: KeyMigration) -> int:
+        reached = copy(self)
         if not api.runs(OLD):
-            api.etcd[OLD].put(ROOT + b"pachyderm_pfs/repos/sneaked", b"")
+            assert not followed
+            api.etcd[OLD].put(sneaked, b"")
         return reached
 
-    monkeypatch.setattr(KeyMigration, "copy", copy)
+    monkeypatch.setattr(Follower, "drain", lambda *arguments: drain(*arguments) and followed)
+    monkeypatch.setattr(Follower, "stop", stopped)
+    monkeypatch.setattr(KeyMigration, "copy", copied)
     try:
         with pytest.raises(MigrationError, match="differs"):
             api.migrator().migrate()
     finally:
-        api.etcd[OLD].delete(ROOT + b"pachyderm_pfs/repos/sneaked")
+        api.etcd[OLD].delete(sneaked)
     check_before(api)
 
 

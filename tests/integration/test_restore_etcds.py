@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,15 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Et
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient, KvHash, Login, Tls
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent, members
-from doubles.etcd import enable_authentication, free_ports, make_certificates, program, running, server_of
+from doubles.etcd import (
+    enable_authentication,
+    free_ports,
+    make_certificates,
+    members_running,
+    program,
+    running,
+    server_of,
+)
 
 RESTORE = "20260304t120000-abcd"
 KEYS = {b"cluster-id": b"c" * 32, b"binary/\n\x01\xff": bytes(range(256)), b"master_token": b"t"}
@@ -84,30 +91,13 @@ def cluster(count: int) -> list[members.Member]:
 @contextlib.contextmanager
 def started(version: str, found: list[members.Member]) -> Iterator[list[EtcdClient]]:
     """Run every member with the flags that its data was made with."""
-    with contextlib.ExitStack() as stack:
-        clients = []
-        for each in found:
-            client, peer = each.volume["hostPath"]["path"], each.flags["initial-advertise-peer-urls"]
-            flags = {**each.flags, "data-dir": each.root, "listen-peer-urls": peer, "initial-cluster-state": "existing"}
-            flags |= {"listen-client-urls": client, "advertise-client-urls": client}
-            command = [server(version), *(f"--{name}={value}" for name, value in flags.items())]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            clients.append(stack.enter_context(EtcdClient(client, timeout=5)))
-        for each in clients:
-            await_leader(each)
-        yield clients
-
-
-def await_leader(client: EtcdClient) -> None:
-    end = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(EtcdError):
-            if client.status().leader:
-                return
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    options = []
+    for each in found:
+        client, peer = each.volume["hostPath"]["path"], each.flags["initial-advertise-peer-urls"]
+        flags = {**each.flags, "data-dir": each.root, "listen-peer-urls": peer, "initial-cluster-state": "existing"}
+        options.append(flags | {"listen-client-urls": client, "advertise-client-urls": client})
+    with members_running(server(version), options) as several:
+        yield [client for _process, client in several]
 
 
 def exchange(content: bytes, version: str, found: list[members.Member]) -> None:

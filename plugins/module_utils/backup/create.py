@@ -160,7 +160,7 @@ class _Backup:
         self._now = now
         self._started = now()
         self._etcd = origin.etcd
-        self._revision = self._etcd.status().revision
+        self._revision = self._etcd.revision()
         self._cluster_id = self._read_cluster_id()
         self._id = make_id(self._started, self._revision)
         self._base = set_path(self._cluster_id, self._id)
@@ -356,7 +356,7 @@ class _Backup:
             except EtcdError as error:
                 if "compacted" not in error.why or attempt == _SNAPSHOTS:
                     raise
-                self._revision = self._etcd.status().revision
+                self._revision = self._etcd.revision()
                 continue
             hashes = tuple(dict.fromkeys(each for each in (before, after) if each))
             return EtcdState(

@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 from ..errors import EtcdError, InputError
 from ..protobuf import declare, varint
 
-_PAGE = 1000
+# A page has so many keys at first, then as many as have about so many bytes, and never more than those: what comes next
+# may be larger. Not fewer either: for each page etcd counts all keys that are left.
+_FIRST_PAGE, _PAGE_BYTES, _MOST_VALUES, _MOST_KEYS = 200, 4 << 20, 5000, 20_000
 _TIMEOUT = 10.0
 _DIALS, _REDIAL_PAUSE = 4, 0.5
 _HTTP_ANSWER = "http2 header with status"
@@ -309,6 +311,7 @@ class EtcdClient:
         :param keys_only: leave out the values, which are empty then.
         """
         key, end = prefix or b"\0", prefix_end(prefix)
+        limit, most = _FIRST_PAGE, _MOST_KEYS if keys_only else _MOST_VALUES
         while True:
             # Not by messages: where protobuf is in Python alone, they take three times as long.
             page = self._call(
@@ -318,7 +321,7 @@ class EtcdClient:
                 "",
                 key=key,
                 range_end=end,
-                limit=_PAGE,
+                limit=limit,
                 revision=revision,
                 min_mod_revision=since,
                 keys_only=keys_only,
@@ -329,6 +332,16 @@ class EtcdClient:
             if not more:
                 return
             key = found[-1].key + b"\0"
+            limit = min(most, 1 + _PAGE_BYTES * len(found) // len(page))
+
+    def revision(self) -> int:
+        """Return the newest revision that the members agree on.
+
+        ``status`` tells the one that this member has, which may lack what others have confirmed to pachd already; when
+        this returns, this member has it too (a linearizable read, ``server/etcdserver/v3_server.go`` of etcd).
+        """
+        answer = self._call("KV", "Range", "RangeRequest", "RangeResponse", key=b"\0", limit=1, keys_only=True)
+        return int(answer.header.revision)
 
     def count(self, prefix: bytes, revision: int = 0) -> int:
         """Return how many keys begin with ``prefix``, at ``revision`` or now."""

@@ -56,7 +56,7 @@ class LiveKeyspace:
     def __init__(self, client: EtcdClient, revision: int = 0) -> None:
         """:param revision: the revision to read at; default: the newest one now."""
         self._client = client
-        self.revision = revision or client.status().revision
+        self.revision = revision or client.revision()
 
     def get(self, key: bytes) -> KeyValue | None:
         """Return what ``key`` holds, or None."""

@@ -166,7 +166,7 @@ class KeyMigration:
 
         :raises MigrationError: when the source holds no installation.
         """
-        revision = self._source.status().revision
+        revision = self._source.revision()
         kinds: Counter[Kind] = Counter()
         foreign: list[bytes] = []
         size = 0
@@ -281,7 +281,7 @@ class KeyMigration:
         patience = _Patience(self._patience)
         while True:
             try:
-                return self._source.status().revision == since
+                return self._source.revision() == since
             except EtcdError as error:
                 patience.wait(error)
 
@@ -290,7 +290,7 @@ class KeyMigration:
         patience, compacted = _Patience(self._patience), 0
         while True:
             try:
-                revision = self._source.status().revision
+                revision = self._source.revision()
                 found = self._spooled(spool, revision, since)
                 if not since:
                     return revision, found, {each.key for each in found}
@@ -395,7 +395,7 @@ class KeyMigration:
         """
         self._compared = None
         with contextlib.suppress(EtcdError):
-            revision = self._target.status().revision
+            revision = self._target.revision()
             found = self._target.get(JOURNAL, revision)
             reached = Journal.load(found.value).revision if found else 0
             if reached:
@@ -501,7 +501,7 @@ class Follower(threading.Thread):
         :raises PachopsError: what ended the following.
         """
         self.check()
-        behind = max(0, self._source.status().revision - self._migration.applied)
+        behind = max(0, self._source.revision() - self._migration.applied)
         now = time.monotonic()
         if not behind:
             self._level = now
@@ -515,14 +515,17 @@ class Follower(threading.Thread):
         if self._error is not None:
             raise self._error
 
-    def drain(self, seconds: float) -> None:
-        """Return when it has seen all that the source, which is paused, has written; after ``seconds`` in any case.
+    def drain(self, seconds: float) -> bool:
+        """Return whether the target has all that the source, which is paused, has written; ``seconds`` are awaited.
 
         :raises PachopsError: what ended it.
         """
         end = time.monotonic() + seconds
-        while self.lag().revisions and time.monotonic() < end:
+        while self.lag().revisions:
+            if time.monotonic() >= end:
+                return False
             time.sleep(_DRAIN_PAUSE)
+        return True
 
     def stop(self) -> None:
         """End it; what it has begun to apply is applied."""
@@ -756,7 +759,7 @@ def digest(etcd: EtcdClient, revision: int = 0, since: int = 0) -> RangeDigest:
     :param since: leave out the content and the place of what was not written after this revision; every key counts all
         the same.  Where two etcds were equal at their revisions then, they are now if this is.
     """
-    revision = revision or etcd.status().revision
+    revision = revision or etcd.revision()
     result = hashlib.sha256()
     lists: dict[bytes, list[_Row]] = {}
     count = 0

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 OPERATION = "migrate"
 #: For a plan's estimates, measured by ``benchmarks/migrate.py`` with everything on two busy cores: keys per second that
 #: are copied, and compared while the source is paused; bytes and numbers of objects per second.
-KEY_RATE, COMPARE_RATE, OBJECT_RATE, OBJECTS_RATE = 4_000, 10_000, 50 << 20, 400
+KEY_RATE, COMPARE_RATE, OBJECT_RATE, OBJECTS_RATE = 4_000, 50_000, 50 << 20, 400
 #: Objects that are listed per second, on each side.
 _LISTED_RATE = 10_000
 #: Seconds of a pause beside the comparison: the end of pachd's pods, and the start of the target's.
@@ -397,7 +397,7 @@ class Migrator:
                 work.objects_pass(passes)
                 check()
             with stage("references"):
-                self._check_references(work, work.target.status().revision)
+                self._check_references(work, work.target.revision())
             with stage("compare"):
                 found = work.keys.verify(revision)
                 work.keys.close()
@@ -461,7 +461,7 @@ class Migrator:
         self, plan: Plan, source: Installation, target: Installation, work: _Work, check: Callable[[], None]
     ) -> Outcome:
         passes: list[Pass] = []
-        lag, begun = 0, time.monotonic()
+        lag, begun, complete = 0, time.monotonic(), plan.copied
         if not plan.copied:
             self._progress.stage("metadata", plan.source)
             work.keys.begin()
@@ -477,14 +477,14 @@ class Migrator:
                 with self._back():
                     self._pause()
                     work.objects_pass(passes)
-                    # What it has not seen by then is listed, which takes longer the more there is.
-                    follower.drain(_DRAIN)
+                    complete = follower.drain(_DRAIN)
         with self._back():
             self._progress.stage("compare", "metadata of both sides")
-            if not plan.copied:
+            if not complete:
+                # What has changed is listed, which takes longer the more there is.
                 work.keys.copy()
             found = work.keys.verify()
-            drained = time.monotonic() - begun
+            drain = time.monotonic() - begun
             check()
             self._adopt_identity(source, target)
             if not plan.copied:
@@ -503,7 +503,7 @@ class Migrator:
             found.revision,
             tuple(passes),
             round(pause, 1),
-            round(drained, 1),
+            round(drain, 1),
             lag,
             tuple(warnings),
             self._way_back(),
@@ -536,7 +536,7 @@ class Migrator:
     def _objects(work: _Work, passes: list[Pass], follower: Any, check: Callable[[], None]) -> int:
         """Copy until little is new; return a revision of the target all of whose objects are there."""
         for _unused in range(_PASSES):
-            revision = work.target.status().revision
+            revision = work.target.revision()
             work.objects_pass(passes)
             check()
             follower.check()

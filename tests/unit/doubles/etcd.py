@@ -9,8 +9,8 @@ import hashlib
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,6 +96,38 @@ def running(
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def members_running(
+    etcd: str, members: Sequence[Mapping[str, str]], timeout: float = 5
+) -> Iterator[list[tuple[subprocess.Popen[bytes], EtcdClient]]]:
+    """Run the members of one etcd, and yield each one's process and a client of it once they have a leader.
+
+    :param members: the options of each by name.
+    """
+    with ExitStack() as stack:
+        found = []
+        for flags in members:
+            command = [etcd, *(f"--{name}={value}" for name, value in flags.items())]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            found.append((process, stack.enter_context(EtcdClient(flags["listen-client-urls"], timeout=timeout))))
+        for _process, client in found:
+            await_leader(client)
+        yield found
+
+
+def await_leader(client: EtcdClient) -> None:
+    """Return when the member has a leader."""
+    end = time.monotonic() + 60
+    while True:
+        with suppress(EtcdError):
+            if client.status().leader:
+                return
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -19,18 +19,21 @@ class MemoryEtcd:
 
     def __init__(self, **keys: str) -> None:
         self.keys = {key.replace("_", "-").encode(): value.encode() for key, value in keys.items()}
-        self.revision = 7
+        self.at = 7
         self.asked: list[str] = []
 
     def status(self) -> Status:
-        return Status("3.5.21", PIECE * 4, 0, 1, self.revision, 1, 2)
+        return Status("3.5.21", PIECE * 4, 0, 1, self.at, 1, 2)
+
+    def revision(self) -> int:
+        return self.at
 
     def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
         del revision
         return KeyValue(key, self.keys[key], 1, 1, 1, 0) if key in self.keys else None
 
     def count(self, prefix: bytes, revision: int = 0) -> int:
-        assert revision == self.revision
+        assert revision == self.at
         return sum(key.startswith(prefix) for key in self.keys)
 
     def hash_kv(self, revision: int = 0) -> KvHash:

@@ -184,7 +184,10 @@ class DataEtcd:
         self.cluster = content.removeprefix(OLD) if content.startswith(OLD) else b""
 
     def status(self) -> Status:
-        return Status("3.5.21", 1, 1, 1, self.keys.revision if self.keys else 7, 1, 1)
+        return Status("3.5.21", 1, 1, 1, self.revision(), 1, 1)
+
+    def revision(self) -> int:
+        return self.keys.revision if self.keys else 7
 
     def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
         if self.keys:
