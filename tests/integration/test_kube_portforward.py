@@ -14,21 +14,33 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import Cl
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client import Kube, Ref
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.portforward import PortForward
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.wait import wait_for
+from doubles.tcp import exchange
+from servers.outline import image
 
-# Part of the local cluster.
-SHELL_IMAGE = "localhost/pachops/busybox:1"
 PORT = 7000
+# Not busybox' nc, which has one connection wait: on a busy machine the kernel gives up others that come at the same time.
+ECHO = f"""
+import socketserver
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(1 << 16):
+            self.request.sendall(data)
+
+class Server(socketserver.ThreadingTCPServer):
+    request_queue_size = 64
+
+Server(("", {PORT}), Echo).serve_forever()
+"""
 
 
 @pytest.fixture
 def echo(kube: Kube, namespace: str) -> dict[str, Any]:
     """A Deployment whose pod sends back whatever it is sent."""
-    command = ["sh", "-c", f"nc -ll -p {PORT} -e /bin/busybox cat"]
+    container = {"name": "echo", "image": image(kube, "pachops/python"), "imagePullPolicy": "Never"}
     probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "timeoutSeconds": 10}
-    pod = {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [{"name": "echo", "image": SHELL_IMAGE, "command": command, "readinessProbe": probe}],
-    }
+    container |= {"command": ["python3", "-c", ECHO], "readinessProbe": probe}
+    pod = {"terminationGracePeriodSeconds": 0, "containers": [container]}
     spec = {
         "replicas": 1,
         "selector": {"matchLabels": {"app": "echo"}},
@@ -52,17 +64,7 @@ def pod_name(kube: Kube, namespace: str) -> str:
 
 def round_trip(address: tuple[str, int], data: bytes) -> bytes:
     """Send ``data`` and return as much as came back."""
-    received = bytearray()
-    with socket.create_connection(address, timeout=180) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(data,))
-        sender.start()
-        while len(received) < len(data):
-            piece = connection.recv(1 << 20)
-            if not piece:
-                break
-            received += piece
-        sender.join()
-    return bytes(received)
+    return exchange(address, data, len(data), timeout=180)
 
 
 def test_bytes_come_back_unchanged(kube: Kube, namespace: str, echo: dict[str, Any]) -> None:
