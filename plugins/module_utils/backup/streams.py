@@ -142,15 +142,13 @@ def piped(run: Callable[[Iterator[bytes], Callable[[bytes], None]], None], chunk
 
     def work() -> None:
         source = iter(chunks)
-        try:
-            run(source, put)
-        except BaseException as error:  # noqa: BLE001  raised again by the reader
-            failures.append(error)
-        finally:
-            if isinstance(source, Iterator) and hasattr(source, "close"):
-                source.close()
-            with contextlib.suppress(_Abandoned):
-                put(None)
+        for step in (lambda: run(source, put), getattr(source, "close", lambda: None)):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001  the reader raises the first one again
+                failures.append(error)
+        with contextlib.suppress(_Abandoned):
+            put(None)
 
     thread = threading.Thread(target=work, name="backup stream", daemon=True)
     thread.start()

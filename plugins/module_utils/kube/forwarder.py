@@ -79,7 +79,7 @@ class RenewedTransport:
         self._make = make
         self._lock = threading.Lock()
         self._inner: ApiTransport | None = None
-        self._stamp: tuple[float, ...] = ()
+        self._stamp: list[float] = []
 
     @property
     def host(self) -> str:
@@ -118,11 +118,10 @@ class RenewedTransport:
             self._inner.close()
 
     def _current(self) -> ApiTransport:
-        stamp = tuple(
-            Path(path).stat().st_mtime
-            for path in os.environ.get("KUBECONFIG", "").split(os.pathsep)
-            if path and Path(path).exists()
-        )
+        stamp: list[float] = []
+        for path in filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)):
+            with contextlib.suppress(FileNotFoundError):
+                stamp.append(Path(path).stat().st_mtime)
         with self._lock:
             if self._inner is None or stamp != self._stamp:
                 self._inner, self._stamp = self._make(None, self._context), stamp

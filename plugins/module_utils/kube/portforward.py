@@ -44,6 +44,7 @@ _HIGH_WATER = 1024 * 1024  # bytes waiting in one direction before its source is
 _LINGER = 5.0  # seconds that the pod's side may stay silent after the local side has said its last word
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds between two looks for a pod
 _DEAF = 3  # times the keepalive that the other side may say nothing at all
+_BROKEN = "the connection to the API server broke"
 
 
 class PortForward:
@@ -229,6 +230,7 @@ class _Pump:
         self.frames = bytearray()  # received, and not yet a whole frame
         self.local_open = True  # the local side may still send
         self.remote_open = True
+        self.broken = ""  # why what was sent, or would have come, may be lost
         self.problem = ""
         self.linger_until = 0.0
 
@@ -315,8 +317,11 @@ class _Pump:
                 data = self.remote.sock.recv(_CHUNK)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
+            except ConnectionResetError:
+                # Not the client's, which is nobody's loss.
+                self.broken, data = _BROKEN, b""
             if not data:
-                self._cut()
+                self._cut(self.broken or self.within.cut)
                 return
             self.heard, self.pinged = time.monotonic(), 0.0
             self.frames += data
@@ -343,7 +348,7 @@ class _Pump:
 
     def _take(self, opcode: int, data: memoryview, final: bool) -> None:
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            self._cut()
+            self._cut(self.within.cut)
         elif opcode == websocket.ABNF.OPCODE_PING:
             self._send(websocket.ABNF.OPCODE_PONG, bytes(data))
         elif opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CONT):
@@ -356,10 +361,10 @@ class _Pump:
                 self.problem = self.within.problem
                 self.remote_open = False
 
-    def _cut(self) -> None:
-        """Take note that the other side has ended the websocket."""
+    def _cut(self, why: str) -> None:
+        """Take note that the other side has ended the websocket, and why that is no end of the stream where it is none."""
         self.remote_open = False
-        self.problem = self.within.problem or (self.within.cut if self.local_open else "")
+        self.problem = self.within.problem or (why if self.local_open else "")
 
     def _answer(self) -> None:
         if self.within.answer:
@@ -376,12 +381,18 @@ class _Pump:
             del self.to_local[:sent]
 
     def _write_remote(self) -> None:
-        with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        try:
             while self.to_remote:
                 sent = self.remote.sock.send(self.to_remote[0])
                 self.to_remote[0] = self.to_remote[0][sent:]
                 if not self.to_remote[0]:
                     self.to_remote.popleft()
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            # The pod's last words may still be there to be read, and that it ended in order.
+            self.broken = _BROKEN
+            self.to_remote.clear()
 
 
 def _frame_head(opcode: int, length: int) -> bytes:

@@ -232,9 +232,13 @@ def _frames(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    machine = _zstandard().ZstdDecompressor().decompressobj()
+    library = _zstandard()
+    machine = library.ZstdDecompressor().decompressobj()
     for chunk in chunks:
-        data = machine.decompress(chunk)
+        try:
+            data = machine.decompress(chunk)
+        except library.ZstdError as error:
+            raise Refused(f"the snapshot arrived damaged: {error}") from error
         if data:
             yield data
 

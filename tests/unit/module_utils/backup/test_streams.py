@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import index
@@ -19,6 +19,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.backup.streams i
     decompressed,
     large,
     parted,
+    piped,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import BackupError
 
@@ -73,6 +74,26 @@ def test_a_failure_comes_out_after_what_was_whole() -> None:
     assert [next(stream), next(stream)] == [b"1", b"2"]
     with pytest.raises(ConnectionError):
         next(stream)
+
+
+def test_a_source_that_cannot_be_closed_is_no_end_without_a_word() -> None:
+    def broken() -> Iterator[bytes]:
+        try:
+            yield b"1"
+            yield b"2"
+        finally:
+            raise ConnectionError("cannot be closed")
+
+    def first_alone(source: Iterator[bytes], put: Callable[[bytes], None]) -> None:
+        put(next(source))
+        raise ValueError("enough")
+
+    stream = piped(first_alone, broken())
+    assert next(stream) == b"1"
+    with pytest.raises(ValueError, match="enough"):
+        next(stream)
+    with pytest.raises(ConnectionError):
+        list(piped(lambda source, put: put(next(source)), broken()))
 
 
 def test_a_reader_that_leaves_ends_the_thread_and_the_source() -> None:

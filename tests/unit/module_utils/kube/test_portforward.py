@@ -40,6 +40,7 @@ class Peer:
     PROTOCOL: str
 
     def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
         self.stream = connection.makefile("rwb")
         request = self.stream.readline().decode()
         self.path = request.split()[1]
@@ -331,7 +332,7 @@ def test_the_last_word_of_a_half_closed_client_is_answered(
     cluster: tuple[Cluster, list[Behaviour], list[Peer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, behaviours, _peers = cluster
-    monkeypatch.setattr(portforward_module, "_LINGER", 1.0)
+    monkeypatch.setattr(portforward_module, "_LINGER", 3.0)
     behaviours.append(echo)
     api.pod("pachd-0")
     received = bytearray()
@@ -488,6 +489,23 @@ def test_an_end_that_is_none_resets_the_connection(
     assert forward.error == error
 
 
+def test_a_connection_that_breaks_resets_the_clients(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+    """In no protocol is that an end, whether the client was only listening or also had more to say."""
+    api, behaviours, _peers = cluster
+
+    def break_off(peer: Peer) -> None:
+        hang_up(peer)
+        peer.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    behaviours.append(break_off)
+    api.pod("pachd-0")
+    for data in (b"", bytes(20_000_000)):
+        forward = PortForward(Kube(api), "pachyderm", PORT, pod="pachd-0")
+        with forward as address, pytest.raises((ConnectionResetError, BrokenPipeError)):
+            exchange(address, data, 100)
+        assert forward.error == "the connection to the API server broke"
+
+
 @pytest.mark.parametrize("speaker", [SpdyPeer])
 def test_nothing_is_sent_before_the_stream_is_accepted(cluster: tuple[Cluster, list[Any], list[SpdyPeer]]) -> None:
     """What arrives before the stream's reply is dropped without a word by moby/spdystream."""
@@ -519,8 +537,11 @@ def test_nothing_is_sent_before_the_stream_is_accepted(cluster: tuple[Cluster, l
     ]
 
 
-def test_a_silent_connection_is_kept_alive(cluster: tuple[Cluster, list[Behaviour], list[Peer]]) -> None:
+def test_a_silent_connection_is_kept_alive(
+    cluster: tuple[Cluster, list[Behaviour], list[Peer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many times the keepalive, in which the other side answers pings and nothing else is said."""
+    monkeypatch.setattr(portforward_module, "_DEAF", 50)
     api, behaviours, peers = cluster
     behaviours.append(echo)
     api.pod("pachd-0")

