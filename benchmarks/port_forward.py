@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import KUBECONFIG, ROOT
+from servers.ports import free_ports
 
 COLLECTIONS = ROOT / ".cache" / "collections"
 # Part of the local cluster.
@@ -52,13 +53,6 @@ def pod(namespace: str, megabytes: int) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}},
     ]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _number in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def test_a_port_forward_outlives_the_pod_its_program_and_the_api_server(
         "client_supervisor": "supervisord",
         "client_keepalive": 5,
         "client_interval": 3,
-        "client_ports": {"grpc": 43670, "s3": 43671, "http": 43672},
+        "client_ports": {"grpc": 23670, "s3": 23671, "http": 23672},
     }
     run = cluster.play("playbooks/port_forward.yml", **variables)
     try:

@@ -95,11 +95,11 @@ def run(site: Site, own_config: Path, tmp_path: Path) -> Iterator[Callable[[], S
         store = DirectoryStore(tmp_path / f"store-{time.monotonic_ns()}")
         installation = observe(own, site.namespace, NAMESPACED)
         # So short-lived that it has to be renewed while the backup runs.
-        lock = Lock(own, site.namespace, "backup", duration=1.0)
+        lock = Lock(own, site.namespace, "backup", duration=3.0)
         with lock, etcd_of(own, installation, EtcdAccess("port_forward")) as (etcd, _transport):
             origin = origin_of(own, installation, etcd, None, str(tmp_path / "source"))
-            end = time.monotonic() + 1.2
-            while time.monotonic() < end:
+            begun = lock._renewed
+            while lock._renewed == begun:
                 lock.check()
                 time.sleep(0.1)
             outcome = back_up(origin, store, Wishes(), lock=lock)

@@ -111,9 +111,12 @@ def test_a_crontab_runs_the_playbook_one_at_a_time(play: Play, tmp_path: Path) -
         time.sleep(1.1)  # output is named by the second
     kinds = sorted(path.suffix for path in (home / "log").iterdir())
     assert kinds == [".failed", ".failed", ".passed"], "two of each kind stay"
-    (tmp_path / "sleep").write_text("3")
+    (tmp_path / "sleep").write_text("5")
+    before = told.read_text()
     first = subprocess.Popen([home / "run"])
-    time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while told.read_text() == before and time.monotonic() < deadline:
+        time.sleep(0.05)
     second = subprocess.run([home / "run"], capture_output=True, text=True, check=False)
     assert second.returncode == 75
     assert "has not ended yet" in second.stderr

@@ -404,7 +404,7 @@ def test_jobs_by_what_they_did(exact: Exact, pachd: Pachd) -> None:
 
 
 def test_addresses(run_module: Run, pachd: Pachd, tmp_path: Any) -> None:
-    from doubles.etcd import free_ports
+    from servers.ports import free_ports
 
     (dead,) = free_ports(1)
     for address, said in {

@@ -25,7 +25,8 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client impo
     prefix_end,
 )
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import SnapshotStream
-from doubles.etcd import enable_authentication, free_ports, make_certificates, members_running, program, running
+from doubles.etcd import enable_authentication, make_certificates, members_running, program, running
+from servers.ports import free_ports
 
 BINARY = bytes(range(256))
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
 import os
@@ -26,6 +27,14 @@ pytestmark = [
 
 SUBNET = ipaddress.IPv4Network("198.18.254.0/29")
 PODS = ipaddress.IPv4Network("10.244.0.0/16")
+
+
+@pytest.fixture(autouse=True)
+def _one_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Interfaces, tables and cgroups are the host's, and there may be several workers."""
+    with (tmp_path_factory.getbasetemp().parent / "sandbox.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def make(tmp_path: Path, **changes: bool) -> Sandbox:
@@ -56,8 +65,7 @@ def kernel(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def test_up_and_down_leave_the_kernel_as_it_was(tmp_path: Path) -> None:
-    sandbox = make(tmp_path)
+def test_up_and_down_leave_the_kernel_as_it_was(sandbox: Sandbox, tmp_path: Path) -> None:
     before = kernel(tmp_path)
     assert sandbox.missing() == ["namespaces", "link", "filter", "cgroups"]
     assert sandbox.remains() == []
@@ -188,10 +196,12 @@ def test_two_side_by_side(tmp_path: Path, sandbox: Sandbox) -> None:
     other = Sandbox(
         "it-other", tmp_path / "state/other", tmp_path / "run/other", ipaddress.IPv4Network("198.18.254.8/29"), PODS
     )
-    sandbox.up()
-    other.up()
-    settings = json.loads((tmp_path / "run/settings.json").read_text())
-    other.down()
+    try:
+        sandbox.up()
+        other.up()
+        settings = json.loads((tmp_path / "run/settings.json").read_text())
+    finally:
+        other.down()
     assert sandbox.missing() == []
     assert json.loads((tmp_path / "run/settings.json").read_text()) == settings
     subprocess.run([*sandbox.enter, "touch", "/var/lib/kubelet/still-mounted"], check=True)

@@ -26,13 +26,13 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot im
 from ansible_collections.pachops.pachyderm.plugins.module_utils.restore import agent, members
 from doubles.etcd import (
     enable_authentication,
-    free_ports,
     make_certificates,
     members_running,
     program,
     running,
     server_of,
 )
+from servers.ports import free_ports
 
 RESTORE = "20260304t120000-abcd"
 KEYS = {b"cluster-id": b"c" * 32, b"binary/\n\x01\xff": bytes(range(256)), b"master_token": b"t"}

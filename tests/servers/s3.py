@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servers.build import programs
+from servers.ports import free_ports
 
 REGION = "eu-central-1"
 KEY = "an-access-key"
@@ -33,12 +34,6 @@ class S3Server:
     secret: str = SECRET
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running(directory: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
     """Serve buckets that are folders below ``directory``.
@@ -49,7 +44,7 @@ def running(directory: Path, certificate: tuple[Path, Path] | None = None) -> It
     program = programs("versitygw")["versitygw"]
     for folder in ("buckets", "metadata"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
-    port, log = _free_port(), directory / "versitygw.log"
+    (port,), log = free_ports(1), directory / "versitygw.log"
     # Metadata in files of its own: extended attributes are not to be had on every file system.
     argv = [
         program,

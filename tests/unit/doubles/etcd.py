@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,11 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd import rest
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.client import EtcdClient
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.snapshot import TRAILER
 from doubles.kube import FakeKube, installation, node
+from servers.ports import free_ports
 
 PROGRAMS = Path("/var/cache/pachops/programs")
+# Milliseconds; nobody is to be elected because the machine is busy.
+_PATIENT = {"heartbeat-interval": "200", "election-timeout": "1500"}
 
 
 def program() -> Path:
@@ -39,18 +41,6 @@ def server_of(folder: str) -> str:
 
     found = programs(folder)
     return found.get("etcd") or found["server"]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free on loopback."""
-    sockets = [socket.socket() for _unused in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @contextmanager
@@ -109,7 +99,7 @@ def members_running(
     with ExitStack() as stack:
         found = []
         for flags in members:
-            command = [etcd, *(f"--{name}={value}" for name, value in flags.items())]
+            command = [etcd, *(f"--{name}={value}" for name, value in {**_PATIENT, **flags}.items())]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.kill)

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from doubles.etcd import free_ports, program
+from doubles.etcd import program
+from servers.ports import free_ports
 
 DEPLOYMENT_ID = "0123456789abcdef0123456789abcdef"
 

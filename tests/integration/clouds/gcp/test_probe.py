@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,11 @@ def test_late_grants_are_waited_for(
     run_module: Any, options: dict[str, Any], pachd: dict[str, Any], emulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_store_probe, "PAUSE", 0.2)
-    emulator.state.limits.propagation = 1.0
+    emulator.state.limits.propagation = 60.0
     _grant(run_module, options, "roles/storage.objectUser")
     assert run_module(object_store_probe.main, **pachd).failed
-    assert not run_module(object_store_probe.main, **pachd, wait_timeout=5).failed
+    emulator.state.buckets[BUCKET].policy.due = time.monotonic() + 0.5
+    assert not run_module(object_store_probe.main, **pachd, wait_timeout=30).failed
 
 
 @pytest.mark.parametrize(
@@ -209,8 +211,9 @@ def test_workload_identity_that_is_late(
 ) -> None:
     """A binding takes a while to have effect."""
     monkeypatch.setattr(object_store_probe, "PAUSE", 0.2)
-    emulator.state.limits.propagation = 1.0
+    emulator.state.limits.propagation = 60.0
     identities = [{"pool": POOL, "namespace": "late", "service_account": "pachyderm"}]
     assert not run_module(gcp_service_account.main, **options, name="pachyderm", workload_identity=identities).failed
     assert run_module(object_store_probe.main, **keyless, namespace="late").failed
-    assert not run_module(object_store_probe.main, **keyless, namespace="late", wait_timeout=5).failed
+    emulator.state.accounts[EMAIL].policy.due = time.monotonic() + 0.5
+    assert not run_module(object_store_probe.main, **keyless, namespace="late", wait_timeout=30).failed

@@ -85,7 +85,7 @@ def s3(server: Bucket) -> S3Store:
 @pytest.fixture(scope="module")
 def hasty(server: Bucket) -> S3Store:
     """The same store without patience, which alone is used where no answer comes."""
-    return S3Store(options(server, retries=0, timeout=0.3))
+    return S3Store(options(server, retries=0, timeout=1.0))
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_cloud_storage_that_keeps_failing_leaves_no_backup(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if fault == "no answer":
-            patch.setattr(gcs, "_TIMEOUT", 0.3)
+            patch.setattr(gcs, "_TIMEOUT", 1.0)
         fails(origin, google_store, bucket, stage, fault)
     check(origin, google_store, bucket)
 

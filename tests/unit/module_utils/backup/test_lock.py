@@ -28,12 +28,12 @@ class Clock(FakeApi):
         super().__init__(["pachyderm"])
         self.ahead = timedelta()
         self.away = False
-        self._one_by_one = threading.Lock()
+        self.one_by_one = threading.Lock()
 
     def request(self, *args: Any, **options: Any) -> Response:
         if self.away:
             raise UnreachableError("connection refused", transient=False)
-        with self._one_by_one:
+        with self.one_by_one:
             response = super().request(*args, **options)
         now = datetime.now(timezone.utc) + self.ahead
         return Response(response.status, response.body, {**response.headers, "date": email.utils.format_datetime(now)})
@@ -99,19 +99,20 @@ def test_clocks_of_hosts_are_not_compared(api: Clock, monkeypatch: pytest.Monkey
 
 def test_it_is_renewed_while_it_is_held(api: Clock) -> None:
     with lock(api, duration=0.3) as held:
-        first = api.stored(LEASE)["spec"]["renewTime"]
+        begun, first = time.monotonic(), api.stored(LEASE)["spec"]["acquireTime"]
         api.ahead = timedelta(seconds=10)
         until(lambda: api.stored(LEASE)["spec"]["renewTime"] != first)
         assert api.stored(LEASE)["spec"]["acquireTime"] == first
-        time.sleep(0.5)
-        held.check()
+        until(lambda: held._renewed > begun + 0.3)
+        assert not held._lost
 
 
 def test_a_lock_that_was_taken_over_is_lost(api: Clock) -> None:
     with lock(api, duration=0.3) as held:
-        lease = api.stored(LEASE)
-        lease["spec"]["holderIdentity"] = "restore by somebody"
-
+        with api.one_by_one:
+            lease = api.stored(LEASE)
+            lease["spec"]["holderIdentity"] = "restore by somebody"
+            lease["metadata"]["resourceVersion"] = "taken"
         until(lambda: held._lost)
         with pytest.raises(BackupError, match="restore by somebody"):
             held.check()
@@ -120,17 +121,18 @@ def test_a_lock_that_was_taken_over_is_lost(api: Clock) -> None:
 
 def test_a_lock_that_was_deleted_is_lost(api: Clock) -> None:
     with lock(api, duration=0.3) as held:
-        del api.objects[LEASE]
+        with api.one_by_one:
+            del api.objects[LEASE]
         until(lambda: held._lost)
         with pytest.raises(BackupError, match="deleted"):
             held.check()
 
 
 def test_a_lock_that_cannot_be_renewed_is_lost_when_it_expires(api: Clock) -> None:
-    with lock(api, duration=0.4) as held:
+    with lock(api, duration=1.5) as held:
         api.away = True
         held.check()
-        time.sleep(0.6)
+        time.sleep(1.7)
         with pytest.raises(BackupError, match="could not be renewed"):
             held.check()
         api.away = False
