@@ -362,7 +362,7 @@ class _Pump:
                 self.remote_open = False
 
     def _cut(self, why: str) -> None:
-        """Take note that the other side has ended the websocket, and why that is no end of the stream where it is none."""
+        """Take note that the other side has ended the websocket; ``why`` tells that the stream has not."""
         self.remote_open = False
         self.problem = self.within.problem or (why if self.local_open else "")
 
