@@ -16,7 +16,7 @@ from typing import Any
 import python_pachyderm
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / each) for each in (".cache/collections", "tests/unit", "tests/integration")]
+sys.path[:0] = [str(ROOT / each) for each in (".cache/collections", "tests", "tests/unit", "tests/integration")]
 
 from ansible_collections.pachops.pachyderm.plugins.module_utils.backup import manifest as manifests
 from ansible_collections.pachops.pachyderm.plugins.module_utils.etcd.keyspace import Snapshot
