@@ -502,7 +502,7 @@ def lanes() -> list[list[Queue]]:
     """Return what `make test` runs side by side: what needs the cluster, as often as is run at once; and all the rest.
 
     Where nothing waits for the cluster any more, one lane of those helps with the rest; and where no file needs to be
-    judged, the cores have time for two commands more that use the cluster.
+    judged, the cores have time for one command more that uses the cluster.
     """
     using: Queue = []
     judging: Queue = []
@@ -511,9 +511,7 @@ def lanes() -> list[list[Queue]]:
             for command in commands:
                 (judging if command.pure else using).append((stage, command))
     using.sort(key=lambda each: FIRST.index(each[1].name) if each[1].name in FIRST else len(FIRST))
-    # The lane of the judges becomes one as soon as they are done; another one only where there is nothing to do for them.
-    spare = all(verdicts.passed(each.name, verdicts.digest(ROOT, each.argv), each.coverage) for _stage, each in judging)
-    return [*[[using]] * (SIDE_BY_SIDE - 1 + spare), [using, judging], [judging, using]]
+    return [*[[using]] * (SIDE_BY_SIDE - 1), [using, judging], [judging, using]]
 
 
 def everything() -> list[Outcome]:

@@ -110,15 +110,6 @@ def test_make_test_leaves_nothing_out() -> None:
     )
 
 
-@pytest.mark.parametrize(("changed", "more"), [("", 1), ("pytest unit", 0)])
-def test_where_no_file_needs_to_be_judged_one_lane_more_uses_the_cluster(
-    monkeypatch: pytest.MonkeyPatch, changed: str, more: int
-) -> None:
-    kept = verdicts.Verdict("today", 1, 0)
-    monkeypatch.setattr(verdicts, "passed", lambda name, *_unused: None if name == changed else kept)
-    assert len(run.lanes()) == run.SIDE_BY_SIDE + 1 + more
-
-
 @pytest.mark.parametrize(
     ("left", "right", "bears"),
     [
