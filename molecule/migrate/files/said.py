@@ -89,8 +89,7 @@ def main() -> None:
     ):
         if login:
             etcd.put(TOKENS + b"robot", b"for ever")
-            # Rounded to hours it stays the same for almost an hour.
-            etcd.put(TOKENS + b"user", b"for thirty days", etcd.lease_grant(30 * 86400 + 1790))
+            etcd.put(TOKENS + b"user", b"for thirty days", etcd.lease_grant(30 * 86400))
         found["logins"] = logins(etcd)
     Path(file).write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
 
