@@ -473,7 +473,8 @@ class Restorer:
             self._namespace,
             timeout=self._options.pachd_timeout,
             progress=self._progress,
-            wait=bool(before["pachd_ready"]),
+            # pachd stays ready when it loses its etcd, and never becomes so without one.
+            wait=bool(before["pachd_ready"] and before["etcd_ready"]),
         )
 
     # Parts

@@ -415,13 +415,28 @@ def test_an_empty_installation_on_anothers_bucket_is_refused(tmp_path: Path, bac
         restorer(api).restore(backup)
 
 
-def test_corrupt_data_of_the_same_installation_needs_no_confirmation(tmp_path: Path, backup: OpenedSet) -> None:
+def test_corrupt_data_of_the_same_installation_needs_no_confirmation(
+    tmp_path: Path, backup: OpenedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = installed(tmp_path, b"corrupt", images={"etcd": "docker.io/pachyderm/etcd:v3.5.21"})
     source = dataclasses.replace(backup.manifest.source, cluster_deployment_id="d3pl0y")
     outcome = restorer(api).restore(OpenedSet(backup.store, dataclasses.replace(backup.manifest, source=source)))
     assert outcome.plan
     assert "cannot be asked" in "\n".join(outcome.plan.lines())
     check_runs(api, content(backup))
+
+    # pachd was ready on it, but cannot become so again.
+    awaited: list[bool] = []
+    real = quiesce.resume
+
+    def resume(*arguments: Any, wait: bool, **options: Any) -> Any:
+        awaited.append(wait)
+        return real(*arguments, wait=wait, **options)
+
+    monkeypatch.setattr(quiesce, "resume", resume)
+    assert restorer(api).undo().journal.state == "undone"
+    assert awaited == [False]
+    assert api.data() == b"corrupt"
 
 
 def test_three_members_are_made_of_one_file(tmp_path: Path, backup: OpenedSet, bucket: Path) -> None:
