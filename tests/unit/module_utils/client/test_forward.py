@@ -22,6 +22,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.client.forward i
 from ansible_collections.pachops.pachyderm.plugins.module_utils.errors import ClusterError, InputError
 from ansible_collections.pachops.pachyderm.plugins.modules import pachyderm_port_forward
 from doubles.api import kubeconfig
+from servers.ports import free_ports
 
 SUPERVISORD, SYSTEMD = forward.SUPERVISORS["supervisord"], forward.SUPERVISORS["systemd"]
 
@@ -66,12 +67,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
 def wanted(tmp_path: Path) -> Wanted:
     config = tmp_path / "kubeconfig"
     config.write_text(kubeconfig("http://127.0.0.1:1"))
-    return Wanted("prod", tmp_path / "forwards", kubeconfig=str(config), ports={"grpc": free_port()}, interval=0.2)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    return Wanted("prod", tmp_path / "forwards", kubeconfig=str(config), ports={"grpc": free_ports(1)[0]}, interval=0.2)
 
 
 def test_it_is_kept_and_restarted_only_for_a_reason(wanted: Wanted, noted: Noted) -> None:
@@ -119,7 +115,7 @@ def test_the_context_of_now_is_pinned(wanted: Wanted) -> None:
 def test_taken_ports_name_who_has_them(wanted: Wanted, noted: Noted) -> None:
     keep(wanted, noted)
     (wanted.directory / "status.json").unlink()
-    trial = dataclasses.replace(wanted, name="trial", ports={"s3": wanted.ports["grpc"], "http": free_port()})
+    trial = dataclasses.replace(wanted, name="trial", ports={"s3": wanted.ports["grpc"], "http": free_ports(1)[0]})
     with (
         socket.create_server(("127.0.0.1", wanted.ports["grpc"])),
         socket.create_server(("127.0.0.1", trial.ports["http"])),

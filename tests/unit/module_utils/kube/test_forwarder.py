@@ -22,6 +22,7 @@ from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.client impo
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.forwarder import Forwarder, Log, RenewedTransport
 from ansible_collections.pachops.pachyderm.plugins.module_utils.kube.transport import Response, UnreachableError
 from doubles.api import FakeApi
+from servers.ports import free_ports
 
 
 def test_a_line_that_repeats_itself_is_counted() -> None:
@@ -131,8 +132,7 @@ def test_it_says_whether_pachd_is_well(tmp_path: Path) -> None:
     server.add_generic_rpc_handlers((health,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        free = listener.getsockname()[1]
+    (free,) = free_ports(1)
     config = {"namespace": "p", "ports": {"grpc": free}, "patience": 0, "keepalive": 9, "interval": 0.05}
     lines: list[str] = []
     forwarder = Forwarder(config, tmp_path, Kube(FakeApi(["p"])), lines.append)

@@ -195,14 +195,14 @@ def test_what_does_not_pass_is_said_in_time(
     ):
         pytest.fail("it never had a leader")
     assert 1 <= time.monotonic() - begun < 30
-    assert len(server.asked) > 1
+    assert len(server.asked) > 2
 
 
 def test_no_answer_at_all_is_not_waited_for_twice(serve: Callable[..., int], server: Server) -> None:
-    server.hangs = 1.0
+    server.hangs = 4.0
     with (
         pytest.raises(PachdError, match="gave no answer when asked whether it reaches its etcd"),
-        opened(options(f"grpc://127.0.0.1:{serve()}", timeout=0.3)),
+        opened(options(f"grpc://127.0.0.1:{serve()}", timeout=2.0)),
     ):
         pytest.fail("it did not answer")
-    assert len(server.asked) <= 1, "a slow host gives up before it is asked"
+    assert server.asked == ["pachops-none"]
