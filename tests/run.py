@@ -48,18 +48,21 @@ SCENARIOS_APART = ("local_cluster",)
 BEFORE, AFTER = ("setup", "quickstart"), ("coverage",)
 # How many commands use the cluster at once.
 SIDE_BY_SIDE = 3
-# Their order: first what bears nothing beside it, then the longest.
+# Their order: first what bears nothing beside it, then what mostly waits, then the longest.
 FIRST = (
     "pytest kills",
     "molecule local_cluster",
+    "pytest conformance",
     "molecule disaster",
     "molecule migrate",
     "molecule backup_restore",
     "molecule deploy_aws",
     "molecule client",
+    "pytest e2e",
+    "pytest cluster",
     "molecule deploy_local",
     "molecule deploy_gcp",
-    "pytest cluster",
+    "pytest operations",
 )
 KILLS, OPERATIONS = "tests/e2e/test_kills.py", "tests/e2e/test_operations.py"
 IN_TWO = ("-n", "2", "--dist", "worksteal")

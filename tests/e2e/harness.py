@@ -67,7 +67,13 @@ class Cluster:
             given["pachyderm_images"] = {**self.images, **variables.get("pachyderm_images", {})}
         if self.archives:
             given.setdefault("pachyderm_image_archives", self.archives)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "K8S_AUTH_"))}
+        # How tests/run.py has modules kept is not the user's.
+        own = ("ANSIBLE_CALLBACK_PLUGINS",)
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key in own or not key.startswith(("ANSIBLE_", "K8S_AUTH_"))
+        }
         kept.pop("KUBECONFIG", None)
         start = time.monotonic()
         run = subprocess.run(

@@ -28,6 +28,10 @@ from typing import Any
 from ansible import constants
 from ansible.executor import module_common
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import warm_modules
 
 DOCUMENTATION = """
 name: kept_modules
@@ -105,6 +109,22 @@ def keep() -> None:
         dump(dataclasses.replace(module, zip_data=base64.b64encode(lead)), path)
 
     module_common._CachedModule.dump = dump_kept
+    warm(directory)
+
+
+def warm(directory: Path) -> None:
+    """Let modules be run by processes that have imported already what they need, where these are there."""
+    sockets = warm_modules.place(directory)
+    warm_modules.start(sockets)
+    local = connection_loader.get("ansible.builtin.local", class_only=True)
+    execute = local.exec_command
+
+    def exec_command(self: Any, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Any:
+        call = None if in_data is None or self.become else warm_modules.Call.parse(cmd, in_data)
+        told = warm_modules.run(sockets, call) if call else None
+        return told or execute(self, cmd, in_data=in_data, sudoable=sudoable)
+
+    local.exec_command = exec_command
 
 
 class CallbackModule(CallbackBase):
