@@ -254,6 +254,8 @@ def nursery(sockets: Path) -> None:
     lock = alone(sockets / NURSERY)
     for failed in sockets.glob("*.failed"):
         failed.unlink()
+    # Who asks meanwhile waits.
+    listener = listening(sockets / NURSERY)
     # The directory of this file.
     sys.path.pop(0)
     for library in LIBRARIES:
@@ -264,7 +266,7 @@ def nursery(sockets: Path) -> None:
         archive, module = json.loads(connection.recv(1 << 16))
         template(sockets / _name(Path(archive)), archive, module, connection)
 
-    serve(listening(sockets / NURSERY), begin)
+    serve(listener, begin)
 
 
 def template(path: Path, archive: str, module: str, asking: socket.socket) -> NoReturn:
