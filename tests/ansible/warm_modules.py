@@ -95,9 +95,9 @@ class Call:
             return None
         settings = [word.partition("=") for word in words[:-4]]
         # Python reads these before anything else.
-        if any(not equals or name.startswith("PYTHON") for name, equals, _ in settings):
+        if any(not equals or name.startswith("PYTHON") for name, equals, _value in settings):
             return None
-        environment = {name: value for name, _, value in settings}
+        environment = {name: value for name, _equals, value in settings}
         return cls(environment, module[1].decode(), Path(kept[1]), program)
 
 
@@ -136,9 +136,9 @@ def run(sockets: Path, call: Call) -> tuple[int, bytes, bytes] | None:
     told = json.dumps([os.getcwd(), mask, {**os.environ, **call.environment}]).encode()
     with connection, contextlib.ExitStack() as opened:
         pipes = [os.pipe(), os.pipe()]
-        output, errors = (opened.enter_context(open(read, "rb", buffering=0)) for read, _ in pipes)
-        socket.send_fds(connection, [_SIZES.pack(len(told), len(call.program))], [write for _, write in pipes])
-        for _, write in pipes:
+        output, errors = (opened.enter_context(open(read, "rb", buffering=0)) for read, _write in pipes)
+        socket.send_fds(connection, [_SIZES.pack(len(told), len(call.program))], [write for _read, write in pipes])
+        for _read, write in pipes:
             os.close(write)
         connection.sendall(told + call.program)
         found = _drained(output.fileno(), errors.fileno())
@@ -160,7 +160,7 @@ def _drained(*descriptors: int) -> list[bytes]:
         for descriptor in descriptors:
             selector.register(descriptor, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select():
+            for key, _events in selector.select():
                 part = os.read(key.fd, 1 << 16)
                 found[key.fd] += part
                 if not part:
@@ -217,10 +217,10 @@ def serve(listener: socket.socket, answer: Callable[[socket.socket], NoReturn]) 
         ready = selector.select(0 if unused else UNUSED / 4)
         if unused and not ready:
             return
-        for key, _ in ready:
+        for key, _events in ready:
             last = time.monotonic()
             if key.fileobj is listener:
-                connection, _ = listener.accept()
+                connection, _address = listener.accept()
                 child = os.fork()
                 if not child:
                     selector.close()
@@ -296,7 +296,7 @@ def work(connection: socket.socket) -> NoReturn:
     """Be the new Python that runs a module's program."""
     status = 1
     try:
-        sizes, outputs, *_ = socket.recv_fds(connection, _SIZES.size, 2)
+        sizes, outputs, *_flags = socket.recv_fds(connection, _SIZES.size, 2)
         told, program = (_exactly(connection, size) for size in _SIZES.unpack(sizes))
         connection.close()
         for number, output in enumerate(outputs, 1):

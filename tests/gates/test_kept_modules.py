@@ -103,7 +103,7 @@ def test_a_module_whose_python_waited_for_it_says_the_same(
 ) -> None:
     packed = play(tmp_path)
     assert "warm_modules" not in packed[3]["stdout"]
-    for _ in range(20):
+    for _run in range(20):
         found = play(tmp_path, **keeping)
         same(packed, found)
         if "warm_modules" in found[3]["stdout"]:
