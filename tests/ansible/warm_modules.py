@@ -32,6 +32,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import traceback
@@ -105,15 +106,13 @@ def place(directory: Path) -> Path:
     """Return the directory for the sockets of this very Python with these very libraries."""
     libraries = sysconfig.get_path("purelib")
     told = f"{sys.executable} {os.stat(libraries).st_mtime_ns} {os.environ.get('PYTHONPATH', '')} {os.getuid()}"
-    return directory / hashlib.sha256(told.encode()).hexdigest()[:8]
+    return directory / hashlib.sha256(told.encode() + Path(__file__).read_bytes()).hexdigest()[:8]
 
 
 def start(sockets: Path) -> None:
-    """Start the nursery where none runs."""
+    """Start the nursery; where one runs already, this one ends at once."""
     # Whoever may connect has things run.
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError), _connected(sockets / NURSERY):
-        return
     subprocess.Popen(
         [sys.executable, __file__, str(sockets)],
         cwd="/",
@@ -126,46 +125,37 @@ def start(sockets: Path) -> None:
 
 def run(sockets: Path, call: Call) -> tuple[int, bytes, bytes] | None:
     """Run a module; return its status, output and errors, or None where there is no template for it."""
-    path = sockets / _name(call.archive)
     try:
-        connection = _connected(path) if path.exists() else _of_new_template(sockets, path, call)
+        connection = _to_template(sockets, call)
     except OSError:
         return None
     mask = os.umask(0)
     os.umask(mask)
     told = json.dumps([os.getcwd(), mask, {**os.environ, **call.environment}]).encode()
-    with connection, contextlib.ExitStack() as opened:
-        pipes = [os.pipe(), os.pipe()]
-        output, errors = (opened.enter_context(open(read, "rb", buffering=0)) for read, _write in pipes)
-        socket.send_fds(connection, [_SIZES.pack(len(told), len(call.program))], [write for _read, write in pipes])
-        for _read, write in pipes:
-            os.close(write)
+    with connection, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        sizes = _SIZES.pack(len(told), len(call.program))
+        socket.send_fds(connection, [sizes], [output.fileno(), errors.fileno()])
         connection.sendall(told + call.program)
-        found = _drained(output.fileno(), errors.fileno())
-        [status] = _STATUS.unpack(_exactly(connection, _STATUS.size))
-        return status, *found
+        [status] = _STATUS.unpack(connection.makefile("rb").read(_STATUS.size))
+        output.seek(0)
+        errors.seek(0)
+        return status, output.read(), errors.read()
 
 
-def _of_new_template(sockets: Path, path: Path, call: Call) -> socket.socket:
-    with _connected(sockets / NURSERY) as nursery:
+def _to_template(sockets: Path, call: Call) -> socket.socket:
+    path = sockets / _name(call.archive)
+    with contextlib.suppress(OSError):
+        return _connected(path)
+    try:
+        nursery = _connected(sockets / NURSERY)
+    except OSError:
+        start(sockets)
+        raise
+    with nursery:
         nursery.sendall(json.dumps([str(call.archive), call.module]).encode())
         if nursery.recv(1) != READY:
             raise ConnectionError("another process has just asked for it, or its code cannot be imported")
     return _connected(path)
-
-
-def _drained(*descriptors: int) -> list[bytes]:
-    found = {descriptor: bytearray() for descriptor in descriptors}
-    with selectors.DefaultSelector() as selector:
-        for descriptor in descriptors:
-            selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _events in selector.select():
-                part = os.read(key.fd, 1 << 16)
-                found[key.fd] += part
-                if not part:
-                    selector.unregister(key.fd)
-    return list(map(bytes, found.values()))
 
 
 def _name(archive: Path) -> str:
@@ -181,16 +171,6 @@ def _connected(path: Path) -> socket.socket:
         connection.close()
         raise
     return connection
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    found = bytearray()
-    while len(found) < size:
-        part = connection.recv(size - len(found))
-        if not part:
-            raise ConnectionError("the other end went away")
-        found += part
-    return bytes(found)
 
 
 def listening(path: Path) -> socket.socket:
@@ -297,8 +277,8 @@ def work(connection: socket.socket) -> NoReturn:
     status = 1
     try:
         sizes, outputs, *_flags = socket.recv_fds(connection, _SIZES.size, 2)
-        told, program = (_exactly(connection, size) for size in _SIZES.unpack(sizes))
-        connection.close()
+        with connection, connection.makefile("rb") as source:
+            told, program = map(source.read, _SIZES.unpack(sizes))
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
             os.close(output)

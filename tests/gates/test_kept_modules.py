@@ -80,9 +80,7 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
     assert one[0]["stat"]["isdir"]
     assert one[1] == other[1]
     assert "/nonexistent" in str(one[1]["msg"])
-    assert [one[2][key] for key in ("stdout", "stderr", "rc", "msg")] == [
-        other[2][key] for key in ("stdout", "stderr", "rc", "msg")
-    ]
+    assert all(one[2][key] == other[2][key] for key in ("stdout", "stderr", "rc", "msg"))
     assert one[2]["stdout"].startswith("a  'b' c 00")
     assert one[2]["stdout"].endswith(" /usr")
     assert (one[2]["stderr"], one[2]["rc"]) == ("error", 7)

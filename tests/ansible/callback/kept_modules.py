@@ -115,7 +115,6 @@ def keep() -> None:
 def warm(directory: Path) -> None:
     """Let modules be run by processes that have imported already what they need, where these are there."""
     sockets = warm_modules.place(directory)
-    warm_modules.start(sockets)
     local = connection_loader.get("ansible.builtin.local", class_only=True)
     execute = local.exec_command
 
